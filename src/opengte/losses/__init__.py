@@ -1,0 +1,1 @@
+"""Tensors -> one scalar: every training objective of the family, as pure functions."""

@@ -1,0 +1,97 @@
+"""The contrastive family as one description: which similarities stand in which Z.
+
+Axes: B pairs, N hard negatives. Symbols follow Li et al. 2023 (GTE, arXiv:2308.03281): q query,
+d document, s similarity, tau temperature, Z partition function. Every loss of the family is
+
+    L = sum_p w_p / B * sum_i ( log Z_i^p - s(q_i, d_i) / tau ),
+    Z_i^p = c_p e^{s(q_i, d_i) / tau} + sum over the blocks that p names,
+
+and differs from its sisters by which blocks each partition p names, and by what is masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+HardNegatives = Literal["own", "all"]
+Similarity = Literal["cosine", "squared_distance"]
+Direction = Literal["query_to_document", "symmetric_mean", "symmetric_sum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """What stands in one Z_i beside the positive.
+
+    Attributes:
+        query_document: s(q_i, d_j) for the documents of other rows.
+        query_query: s(q_i, q_j) for the queries of other rows.
+        document_query: s(d_i, q_j) for the queries of other rows.
+        document_document: s(d_i, d_j) for the documents of other rows and, where
+            ``hard_negatives`` is ``all``, s(d_i, n_k) for the hard negatives of other queries.
+        hard_negatives: s(q_i, n_k) for the negatives of row i alone or for all; None for none.
+        num_positives: how often e^{s(q_i, d_i) / tau} stands in Z_i.
+        weight: w_p.
+    """
+
+    query_document: bool = False
+    query_query: bool = False
+    document_query: bool = False
+    document_document: bool = False
+    hard_negatives: HardNegatives | None = None
+    num_positives: int = 1
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveForm:
+    """One member of the family.
+
+    Attributes:
+        partitions: the softmaxes whose negative log-likelihoods are added up.
+        similarity: cosine, or -|x - y|^2 / 2 of the embeddings as they are: for unit vectors the
+            two differ by a constant, and so give one loss.
+    """
+
+    partitions: tuple[Partition, ...]
+    similarity: Similarity = "cosine"
+
+
+def improved_form(
+    *,
+    query_document: bool = True,
+    query_query: bool = True,
+    document_query: bool = True,
+    document_document: bool = True,
+    count_positive_twice: bool = True,
+    hard_negatives: HardNegatives = "all",
+) -> ContrastiveForm:
+    """GTE's joint partition function (eq. 6), its four blocks as switches.
+
+    The printed sums over j of s(q_i, d_j) and of s(q_j, d_i) both include j = i, so the positive
+    stands twice in Z; it does so here while ``document_query`` is on.
+    """
+    twice = count_positive_twice and document_query and query_document
+    return ContrastiveForm(
+        partitions=(
+            Partition(
+                query_document=query_document,
+                query_query=query_query,
+                document_query=document_query,
+                document_document=document_document,
+                hard_negatives=hard_negatives,
+                num_positives=2 if twice else 1,
+            ),
+        )
+    )
+
+
+def info_nce_form(
+    *, direction: Direction = "query_to_document", hard_negatives: HardNegatives = "all"
+) -> ContrastiveForm:
+    """InfoNCE from queries to documents, or the mean or sum of both directions."""
+    weight = 0.5 if direction == "symmetric_mean" else 1.0
+    forward = Partition(query_document=True, hard_negatives=hard_negatives, weight=weight)
+    if direction == "query_to_document":
+        return ContrastiveForm(partitions=(forward,))
+    return ContrastiveForm(partitions=(forward, Partition(document_query=True, weight=weight)))

@@ -1,0 +1,162 @@
+"""Labels of a batch -> which texts may be each other's negatives, one tile at a time.
+
+Axes: B pairs, N hard negatives; I rows and J columns of one tile.
+
+The batch knows the answers (a_i, b_i): the label of query i and of its document. Rows i and j
+are *related* when, as far as the batch knows, d_j answers q_i or d_i answers q_j: they have the
+same query, the same document, or a third row says so (many-to-many positives). Related rows are
+never each other's negatives, in any block of similarities. Nothing of size B x B is ever made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from opengte.losses.inputs import EmbeddedBatch
+
+
+@dataclass(frozen=True, eq=False)
+class Relations:
+    """What is known about the texts of a batch, as ids; rules turn them into masks per tile.
+
+    Attributes:
+        num_rows, num_negatives: B and N.
+        queries, documents, negatives: labels renumbered from 0, or None where every text is its
+            own and no rule can fire.
+        owners: the row each negative belongs to.
+        answers: sorted keys ``a * num_documents + b`` of the known answers, for many-to-many.
+        num_documents: number of distinct document labels, those of negatives included.
+        device: where the embeddings live.
+        chained_queries, chained_documents, chained_negatives: whether a text may be related to
+            another through a third row; a search among ``answers`` is made for these alone.
+    """
+
+    num_rows: int
+    num_negatives: int = 0
+    queries: Int64[Tensor, " B"] | None = None
+    documents: Int64[Tensor, " B"] | None = None
+    negatives: Int64[Tensor, " N"] | None = None
+    owners: Int64[Tensor, " N"] | None = None
+    answers: Int64[Tensor, " A"] | None = None
+    num_documents: int = 0
+    device: torch.device | None = None
+    chained_queries: Bool[Tensor, " B"] | None = None
+    chained_documents: Bool[Tensor, " B"] | None = None
+    chained_negatives: Bool[Tensor, " N"] | None = None
+
+    @classmethod
+    def of(cls, batch: EmbeddedBatch) -> Relations:
+        """Read the labels of ``batch``."""
+        size, device = len(batch), batch.queries.device
+        num_negatives = 0 if batch.negatives is None else len(batch.negatives)
+        if batch.query_labels is None and batch.document_labels is None:
+            return cls(size, num_negatives, owners=batch.negative_owners, device=device)
+        own = torch.arange(size, device=device)
+        queries = own if batch.query_labels is None else _renumbered(batch.query_labels)
+        texts = own if batch.document_labels is None else batch.document_labels
+        if batch.negative_labels is not None:
+            texts = torch.cat([texts, batch.negative_labels])
+        texts = _renumbered(texts)
+        documents = texts[:size]
+        negatives = None if batch.negative_labels is None else texts[size:]
+        num_documents = int(texts.max()) + 1 if len(texts) else 0
+        answers = torch.unique(queries * num_documents + documents)
+        many_documents = _repeated(answers // max(num_documents, 1), size)
+        many_queries = _repeated(answers % max(num_documents, 1), num_documents)
+        return cls(
+            size,
+            num_negatives,
+            queries=queries,
+            documents=documents,
+            negatives=negatives,
+            owners=batch.negative_owners,
+            answers=answers,
+            num_documents=num_documents,
+            device=device,
+            chained_queries=many_documents[queries],
+            chained_documents=many_queries[documents],
+            # A negative stands in no answer by itself: one query for its text is enough.
+            chained_negatives=(
+                None if negatives is None else torch.isin(negatives, answers % num_documents)
+            ),
+        )
+
+    def not_negatives(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
+        """Which rows may not be negatives of which: related ones, and each row of itself.
+
+        None where all may.
+        """
+        if self.queries is None or self.documents is None:
+            return self._diagonal(rows, columns)
+        related = self.queries[rows, None] == self.queries[None, columns]
+        related |= self.documents[rows, None] == self.documents[None, columns]
+        self._add_chained(related, rows, columns)
+        return related
+
+    def _diagonal(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
+        if rows.start >= columns.stop or columns.start >= rows.stop:
+            return None
+        device = self.device
+        numbers = torch.arange(rows.start, rows.stop, device=device)
+        return numbers[:, None] == torch.arange(columns.start, columns.stop, device=device)
+
+    def _add_chained(self, related: Tensor, rows: slice, columns: slice) -> None:
+        assert self.chained_queries is not None
+        assert self.chained_documents is not None
+        for left, right, target in (
+            (rows, columns, related),
+            (columns, rows, related.T),
+        ):
+            here = self.chained_queries[left].nonzero()[:, 0]
+            there = self.chained_documents[right].nonzero()[:, 0]
+            if len(here) and len(there):
+                known = self._answers(left, here, self.documents, right, there)  # type: ignore[arg-type]
+                target[here[:, None], there[None, :]] |= known
+
+    def related_negatives(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
+        """Which hard negatives hold a text that is known to answer which query."""
+        if self.negatives is None or self.documents is None or self.chained_queries is None:
+            return None
+        assert self.chained_negatives is not None
+        related = self.documents[rows, None] == self.negatives[None, columns]
+        here = self.chained_queries[rows].nonzero()[:, 0]
+        there = self.chained_negatives[columns].nonzero()[:, 0]
+        if len(here) and len(there):
+            known = self._answers(rows, here, self.negatives, columns, there)
+            related[here[:, None], there[None, :]] |= known
+        return related
+
+    def _answers(
+        self, rows: slice, here: Tensor, texts: Tensor, columns: slice, there: Tensor
+    ) -> Bool[Tensor, "h t"]:
+        assert self.queries is not None
+        assert self.answers is not None
+        left = self.queries[rows][here, None] * self.num_documents
+        keys = left + texts[columns][None, there]
+        places = torch.searchsorted(self.answers, keys).clamp_(max=len(self.answers) - 1)
+        return self.answers[places] == keys
+
+    def owned(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"]:
+        """Which hard negatives are those of which row."""
+        assert self.owners is not None
+        numbers = torch.arange(rows.start, rows.stop, device=self.owners.device)
+        return numbers[:, None] == self.owners[None, columns]
+
+    def same_query(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"]:
+        """Which hard negatives were mined for the query of which row, under any row number."""
+        assert self.owners is not None
+        if self.queries is None:
+            return self.owned(rows, columns)
+        return self.queries[rows, None] == self.queries[self.owners[columns]][None, :]
+
+
+def _renumbered(labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    return torch.unique(labels, return_inverse=True)[1]
+
+
+def _repeated(labels: Int64[Tensor, " n"], size: int) -> Bool[Tensor, " size"]:
+    return torch.bincount(labels, minlength=size) > 1

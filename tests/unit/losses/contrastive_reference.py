@@ -1,0 +1,94 @@
+"""The contrastive family as nested loops over float64 numbers, with every rule written out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from opengte.losses.form import ContrastiveForm, Partition
+from opengte.losses.inputs import EmbeddedBatch
+
+
+def slow_contrastive_loss(
+    batch: EmbeddedBatch, form: ContrastiveForm, *, temperature: float
+) -> float:
+    total = 0.0
+    for i in batch.anchors:
+        for partition in form.partitions:
+            positive = logit(form, batch.queries[i], batch.documents[i], temperature)
+            terms = [positive] * partition.num_positives
+            terms += other_rows(batch, form, partition, i, temperature)
+            terms += hard_negatives(batch, form, partition, i, temperature)
+            peak = max(terms)
+            log_z = peak + math.log(sum(math.exp(t - peak) for t in terms))
+            total += partition.weight * (log_z - positive)
+    return total / len(batch)
+
+
+def other_rows(
+    batch: EmbeddedBatch, form: ContrastiveForm, partition: Partition, i: int, temperature: float
+) -> list[float]:
+    if not batch.in_batch_negatives:
+        return []
+    terms = []
+    q, d = batch.queries, batch.documents
+    for j in range(len(batch)):
+        if i == j or answers(batch, i, document_label(batch, j)):
+            continue
+        if answers(batch, j, document_label(batch, i)):
+            continue
+        if partition.query_document:
+            terms.append(logit(form, q[i], d[j], temperature))
+        if partition.query_query:
+            terms.append(logit(form, q[i], q[j], temperature))
+        if partition.document_query:
+            terms.append(logit(form, d[i], q[j], temperature))
+        if partition.document_document:
+            terms.append(logit(form, d[i], d[j], temperature))
+    return terms
+
+
+def hard_negatives(
+    batch: EmbeddedBatch, form: ContrastiveForm, partition: Partition, i: int, temperature: float
+) -> list[float]:
+    if batch.negatives is None or partition.hard_negatives is None:
+        return []
+    assert batch.negative_owners is not None
+    own_only = partition.hard_negatives == "own" or not batch.in_batch_negatives
+    terms = []
+    for k, owner in enumerate(batch.negative_owners.tolist()):
+        label = None if batch.negative_labels is None else int(batch.negative_labels[k])
+        if answers(batch, i, label) or (own_only and owner != i):
+            continue
+        terms.append(logit(form, batch.queries[i], batch.negatives[k], temperature))
+        if partition.document_document and not own_only and not same_query(batch, i, owner):
+            terms.append(logit(form, batch.documents[i], batch.negatives[k], temperature))
+    return terms
+
+
+def logit(form: ContrastiveForm, x: Tensor, y: Tensor, temperature: float) -> float:
+    x, y = x.double(), y.double()
+    if form.similarity == "squared_distance":
+        return -float(sum((x - y) ** 2)) / 2 / temperature
+    return float(torch.dot(x, y) / x.norm() / y.norm()) / temperature
+
+
+def query_label(batch: EmbeddedBatch, i: int) -> int:
+    return i if batch.query_labels is None else int(batch.query_labels[i])
+
+
+def document_label(batch: EmbeddedBatch, i: int) -> int:
+    return i if batch.document_labels is None else int(batch.document_labels[i])
+
+
+def same_query(batch: EmbeddedBatch, i: int, j: int) -> bool:
+    return query_label(batch, i) == query_label(batch, j)
+
+
+def answers(batch: EmbeddedBatch, i: int, label: int | None) -> bool:
+    """Whether any row of the batch says that the text called ``label`` answers query i."""
+    return label is not None and any(
+        same_query(batch, i, k) and document_label(batch, k) == label for k in range(len(batch))
+    )
