@@ -1,0 +1,295 @@
+"""Pairs and a corpus -> the same pairs with hard negatives, and a report of what was refused.
+
+The corpus is embedded once into shards, pairs are mined block by block, each block is one file.
+A run that was killed goes on at the first missing file and ends with the same bytes; memory
+holds one shard, one block, and sixteen bytes for every mined negative.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opengte.atomic import atomic_file, write_json
+from opengte.contracts import Progress, TextEncoder
+from opengte.errors import DataError
+from opengte.mining.blocks import (
+    NO_ROW,
+    Block,
+    KnownPositives,
+    is_match,
+    mine_block,
+    read_block,
+    write_block,
+)
+from opengte.mining.corpus import MiningCorpus, corpus_of_pairs
+from opengte.mining.report import MiningReport, make_report
+from opengte.mining.rules import MiningRules, active_rules
+from opengte.mining.tally import Tally
+from opengte.mining.teachers import EncoderTeacher, Teacher
+from opengte.records import Document, Pair
+
+_FORMAT = 1
+DEFAULT_BLOCK_PAIRS = 1024
+
+
+class MinedPairs(Sequence[Pair]):
+    """The pairs with their negatives, put together when they are asked for.
+
+    Negatives that a pair came with stay in front and are not counted; ``negative_scores`` then
+    stays empty, for they have no score on the teacher's scale.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        texts: Sequence[str],
+        rows: NDArray[np.int64],
+        scores: NDArray[np.float32],
+    ) -> None:
+        self._pairs = pairs
+        self._texts = texts
+        self.rows = rows
+        self.scores = scores
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        pair = self._pairs[index]
+        (found,) = np.nonzero(self.rows[index] != NO_ROW)
+        if len(found) == 0:
+            return pair
+        negatives = tuple(self._texts[row] for row in self.rows[index][found].tolist())
+        if pair.negatives:
+            return replace(pair, negatives=pair.negatives + negatives, negative_scores=())
+        scores = tuple(self.scores[index][found].tolist())
+        return replace(pair, negatives=negatives, negative_scores=scores)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class MiningResult:
+    """What ``mine_negatives`` leaves.
+
+    Attributes:
+        pairs: all pairs in their order, with negatives.
+        report: counts, quantiles and examples.
+        path: the pairs as JSON lines.
+    """
+
+    pairs: MinedPairs
+    report: MiningReport
+    path: Path
+
+
+def mine_negatives(
+    pairs: Sequence[Pair],
+    corpus: Sequence[Document] | None,
+    teacher: Teacher | TextEncoder,
+    rules: MiningRules | None = None,
+    *,
+    folder: str | Path,
+    cache_folder: str | Path | None = None,
+    block_pairs: int = DEFAULT_BLOCK_PAIRS,
+    keep_ranked: bool = False,
+    progress: Progress | None = None,
+) -> MiningResult:
+    """Give each pair texts that look like an answer to the teacher and are none.
+
+    Args:
+        pairs: queries and what answers them. All pairs with one query count as its answers.
+            Pairs marked ``score=0`` are passed on as they are.
+        corpus: where negatives come from; None takes the distinct positives.
+        teacher: who ranks; a ``TextEncoder`` is taken as ``EncoderTeacher(encoder)``.
+        rules: which candidates may stay; None = the defaults of ``MiningRules``.
+        folder: ``pairs.jsonl``, ``report.json`` and the blocks of an unfinished run.
+        cache_folder: where embedded corpora are kept for other runs; None = ``folder/corpus``.
+        block_pairs: pairs searched at once and written as one file.
+        keep_ranked: keep all survivors in the blocks, for refreshing during training.
+        progress: told how many documents and pairs are done of all.
+
+    Raises:
+        DataError: no pairs, an empty corpus, or a teacher that gives unusable vectors.
+    """
+    if not pairs:
+        raise DataError("there are no pairs to mine negatives for")
+    rules = MiningRules() if rules is None else rules
+    folder = Path(folder)
+    known_teacher = as_teacher(teacher)
+    ranked = MiningCorpus(corpus_of_pairs(pairs) if corpus is None else corpus, pairs)
+    run = MiningRun(pairs, ranked, known_teacher, rules, folder, block_pairs, keep_ranked)
+    run.mine(Path(cache_folder) if cache_folder is not None else folder / "corpus", progress)
+    return run.finish()
+
+
+def as_teacher(teacher: Teacher | TextEncoder) -> Teacher:
+    """A teacher as it is; an encoder as the teacher that ranks by it."""
+    return EncoderTeacher(teacher) if isinstance(teacher, TextEncoder) else teacher
+
+
+class MiningRun:
+    """One mining run in its folder: which blocks there are, and how they become one result."""
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        corpus: MiningCorpus,
+        teacher: Teacher,
+        rules: MiningRules,
+        folder: Path,
+        block_pairs: int,
+        keep_ranked: bool,
+    ) -> None:
+        self.pairs = pairs
+        self.corpus = corpus
+        self.teacher = teacher
+        self.rules = rules
+        self.folder = folder
+        self.block_pairs = block_pairs
+        self.keep_ranked = keep_ranked
+        self.fingerprint = self._fingerprint()
+        self.blocks = folder / f"blocks-{self.fingerprint}"
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks the pairs make."""
+        return -(-len(self.pairs) // self.block_pairs)
+
+    def block_path(self, number: int) -> Path:
+        """Where block ``number`` is kept."""
+        return self.blocks / f"block-{number:06d}.npz"
+
+    def missing_blocks(self) -> list[int]:
+        """Numbers of the blocks that are not on disk yet."""
+        return [n for n in range(self.num_blocks) if not self.block_path(n).exists()]
+
+    def mine(self, cache_folder: Path, progress: Progress | None = None) -> None:
+        """Make every block that is missing."""
+        missing = self.missing_blocks()
+        if not missing:
+            return
+        total = len(self.corpus) + len(self.pairs)
+        ranker = self.teacher.open(
+            self.corpus.texts,
+            folder=cache_folder,
+            num_ranked=self.corpus.num_documents,
+            progress=None if progress is None else lambda done, _: progress(done, total),
+        )
+        known = KnownPositives(self.pairs)
+        for number in missing:
+            first = number * self.block_pairs
+            block = mine_block(
+                self.pairs[first : first + self.block_pairs],
+                first,
+                corpus=self.corpus,
+                known=known,
+                ranker=ranker,
+                rules=self.rules,
+                keep_ranked=self.keep_ranked,
+            )
+            write_block(self.block_path(number), block)
+            if progress is not None:
+                done = min(first + self.block_pairs, len(self.pairs))
+                progress(len(self.corpus) + done, total)
+
+    def finish(self) -> MiningResult:
+        """Join the blocks, write the pairs and the report, drop blocks of other settings."""
+        rows, scores, tallies = self._joined()
+        report = make_report(
+            tallies,
+            pairs=self.pairs,
+            corpus=self.corpus,
+            counts=self._counts(rows),
+            rules=active_rules(self.rules),
+        )
+        mined = MinedPairs(self.pairs, self.corpus.texts, rows, scores)
+        path = self.folder / "pairs.jsonl"
+        write_pairs(path, mined)
+        report.write(self.folder / "report.json")
+        write_json(
+            self.folder / "mining.json",
+            {
+                "fingerprint": self.fingerprint,
+                "teacher": self.teacher.fingerprint,
+                "rules": asdict(self.rules),
+            },
+        )
+        for other in self.folder.glob("blocks-*"):
+            if other != self.blocks:
+                shutil.rmtree(other, ignore_errors=True)
+        return MiningResult(pairs=mined, report=report, path=path)
+
+    def _joined(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[str, Tally]]:
+        rows: list[NDArray[np.int64]] = []
+        scores: list[NDArray[np.float32]] = []
+        tallies: dict[str, Tally] = {}
+        for number in range(self.num_blocks):
+            block: Block = read_block(self.block_path(number))
+            rows.append(block.rows)
+            scores.append(block.scores)
+            for name, tally in block.tallies.items():
+                so_far = tallies.get(name, Tally.empty())
+                tallies[name] = Tally.merge([so_far, tally])
+        return np.concatenate(rows), np.concatenate(scores), tallies
+
+    def _counts(self, rows: NDArray[np.int64]) -> dict[str, int]:
+        mined = np.array([is_match(pair) for pair in self.pairs])
+        found = (rows != NO_ROW).sum(axis=1)[mined]
+        return {
+            "num_not_matching": int((~mined).sum()),
+            "num_negatives": int(found.sum()),
+            "num_full": int((found == self.rules.num_negatives).sum()),
+            "num_short": int(((found > 0) & (found < self.rules.num_negatives)).sum()),
+            "num_empty": int((found == 0).sum()),
+        }
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        facts = {
+            "format": _FORMAT,
+            "teacher": self.teacher.fingerprint,
+            "corpus": self.corpus.fingerprint,
+            "rules": asdict(self.rules),
+            "block_pairs": self.block_pairs,
+            "keep_ranked": self.keep_ranked,
+        }
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        for pair in self.pairs:
+            facts_of_pair = (pair.query, pair.positive, pair.score, pair.group, pair.origin)
+            digest.update(json.dumps(facts_of_pair).encode())
+        return digest.hexdigest()[:16]
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs as JSON lines for ``opengte.data``; fields that say nothing are left out."""
+    with atomic_file(path) as stream:
+        for pair in pairs:
+            fields = {k: v for k, v in asdict(pair).items() if v not in (None, "", ())}
+            fields = {"query": pair.query, "positive": pair.positive, **fields}
+            stream.write(_json_line(fields))
+
+
+def _json_line(fields: dict[str, object]) -> bytes:
+    try:
+        return json.dumps(fields, ensure_ascii=False).encode("utf-8") + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair: only its escape is valid UTF-8
+        return json.dumps(fields).encode("ascii") + b"\n"

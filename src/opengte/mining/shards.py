@@ -1,0 +1,182 @@
+"""Texts -> their vectors in shards on disk, embedded once and searched one shard at a time.
+
+A shard is written in one step, so a killed run goes on at the first missing one; the folder is
+named after the embedding space and the texts, so that another teacher or corpus never meets
+old vectors. Memory holds one shard, whatever the corpus. Axes: N texts, D embedding size,
+Q queries, K hits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opengte.atomic import atomic_file, write_json
+from opengte.contracts import Progress, TextEncoder, VectorIndex
+from opengte.errors import DataError
+from opengte.mining.text_keys import fingerprint_texts
+
+IndexFactory = Callable[[NDArray[np.float32]], VectorIndex]
+
+DEFAULT_SHARD_TEXTS = 32_768
+
+
+def exact_index(vectors: NDArray[np.float32]) -> VectorIndex:
+    """The search room's exact index: what users search with is what we mine with."""
+    from opengte.search.exact import ExactIndex
+
+    return ExactIndex(vectors)
+
+
+class EmbeddedTexts:
+    """N embedded texts in numbered shards below one folder.
+
+    Args:
+        folder: where corpora are kept; this one gets a folder of its own inside.
+        encoder: whose space the vectors live in; texts are embedded as documents.
+        texts: N texts.
+        shard_texts: texts in a shard. 32,768 of 384 dimensions are 48 MiB.
+        index_factory: makes the index that searches one shard.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: TextEncoder,
+        texts: Sequence[str],
+        *,
+        shard_texts: int = DEFAULT_SHARD_TEXTS,
+        index_factory: IndexFactory = exact_index,
+    ) -> None:
+        self._encoder = encoder
+        self._texts = texts
+        self._shard_texts = shard_texts
+        self._index_factory = index_factory
+        self.dimensions = encoder.space.dimensions
+        facts = [encoder.space.fingerprint, fingerprint_texts(texts), shard_texts]
+        self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        self.folder = folder / f"vectors-{self.fingerprint}"
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the texts make."""
+        return -(-len(self._texts) // self._shard_texts)
+
+    def build(self, *, progress: Progress | None = None) -> None:
+        """Embed what is not on disk yet.
+
+        Raises:
+            DataError: the encoder gave vectors of another shape, or not finite ones.
+        """
+        self._describe()
+        for number in range(self.num_shards):
+            rows = self._rows(number)
+            if not self._path(number).exists():
+                vectors = self._encoder.encode(self._texts[rows.start : rows.stop], kind="document")
+                check_vectors(vectors, len(rows), self.dimensions, what=f"shard {number}")
+                with atomic_file(self._path(number)) as stream:
+                    np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
+            if progress is not None:
+                progress(rows.stop, len(self._texts))
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, num_rows: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Exact best k of the first ``num_rows`` rows, (Q, K), best first, ties by lower row."""
+        stop = len(self._texts) if num_rows is None else num_rows
+        best_scores = np.empty((len(queries), 0), dtype=np.float32)
+        best_rows = np.empty((len(queries), 0), dtype=np.int64)
+        for start in range(0, stop, self._shard_texts):
+            vectors = self._load(start // self._shard_texts)[: stop - start]
+            scores, rows = self._index_factory(vectors).search(queries, k)
+            best_scores = np.concatenate([best_scores, scores], axis=1)
+            best_rows = np.concatenate([best_rows, rows + start], axis=1)
+            # Stable, and shards come in the order of their rows: ties stay with the lower row.
+            order = np.argsort(-best_scores, axis=1, kind="stable")[:, :k]
+            best_scores = np.take_along_axis(best_scores, order, axis=1)
+            best_rows = np.take_along_axis(best_rows, order, axis=1)
+        return best_scores, best_rows
+
+    def score(
+        self, queries: NDArray[np.float32], rows: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.float32]]:
+        """For each query the inner products with its rows; the shards are read once in order."""
+        owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        wanted = np.concatenate([*rows, np.empty(0, dtype=np.int64)]).astype(np.int64)
+        scores = np.empty(len(wanted), dtype=np.float32)
+        shard_of = wanted // self._shard_texts
+        for number in np.unique(shard_of).tolist():
+            (here,) = np.nonzero(shard_of == number)
+            vectors = self._load(number)[wanted[here] - number * self._shard_texts]
+            scores[here] = np.einsum("nd,nd->n", vectors, queries[owners[here]])
+        borders = np.cumsum([len(row) for row in rows])[:-1]
+        return np.split(scores, borders)
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of ``rows``, in their order."""
+        found = np.empty((len(rows), self.dimensions), dtype=np.float32)
+        for number in np.unique(rows // self._shard_texts).tolist():
+            here = rows // self._shard_texts == number
+            found[here] = self._load(number)[rows[here] - number * self._shard_texts]
+        return found
+
+    def _describe(self) -> None:
+        path = self.folder / "texts.json"
+        if not path.exists():
+            space = self._encoder.space
+            write_json(
+                path,
+                {
+                    "num_texts": len(self._texts),
+                    "shard_texts": self._shard_texts,
+                    "dimensions": self.dimensions,
+                    "model": space.model,
+                    "space": space.fingerprint,
+                },
+            )
+
+    def _load(self, number: int) -> NDArray[np.float32]:
+        path = self._path(number)
+        try:
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                "a shard of embedded texts cannot be read; remove it and run again", path=path
+            ) from error
+        if vectors.shape != (len(self._rows(number)), self.dimensions):
+            raise DataError(
+                f"a shard of embedded texts has shape {vectors.shape}, expected "
+                f"({len(self._rows(number))}, {self.dimensions}); remove it and run again",
+                path=path,
+            )
+        loaded: NDArray[np.float32] = vectors
+        return loaded
+
+    def _rows(self, number: int) -> range:
+        start = number * self._shard_texts
+        return range(start, min(start + self._shard_texts, len(self._texts)))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"shard-{number:05d}.npy"
+
+
+def check_vectors(
+    vectors: NDArray[np.float32], num_texts: int, dimensions: int, *, what: str
+) -> None:
+    """Refuse vectors that would make every later score wrong.
+
+    Raises:
+        DataError: wrong shape, or values that are not finite.
+    """
+    if vectors.shape != (num_texts, dimensions):
+        raise DataError(
+            f"the teacher gave vectors of shape {vectors.shape} for {what}, expected "
+            f"({num_texts}, {dimensions}); its folder or endpoint does not match its declared space"
+        )
+    if not np.isfinite(vectors).all():
+        raise DataError(f"the teacher gave values that are not finite for {what}")
