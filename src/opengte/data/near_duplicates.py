@@ -65,7 +65,11 @@ def near_duplicate_groups(
 
     Args:
         texts: N texts. One without any letter or digit is like no other text.
-        threshold, num_permutations, unit, shingle, seed: see ``NearDuplicateConfig``.
+        threshold: smallest Jaccard index of a near-duplicate, in (0, 1].
+        num_permutations: length of a signature.
+        unit: what a shingle is made of: ``words`` or ``characters``.
+        shingle: items in a shingle.
+        seed: of the hash functions.
 
     Returns:
         (N,) labels: texts joined by a chain of near-duplicates carry the same. Labels count from

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -165,7 +165,7 @@ def _class_table(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
     return table
 
 
-@lru_cache(maxsize=None)
+@cache
 def _class_of(code: int) -> int:
     character = chr(code)
     if _UNSPACED.match(character):

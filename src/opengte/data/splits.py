@@ -54,19 +54,24 @@ def split_by_group(
     test_share: float = 0.1,
     num_dev: int | None = None,
     dev_share: float = 0.05,
+    largest_group: float = 1.5,
     seed: int = 0,
 ) -> Split:
     """Hold out whole groups, then drop from the training side what is too like them.
 
-    Groups are taken in an order drawn with ``seed``; one that would overshoot its part by half
-    is passed over while others are left, so that a huge package stays on the training side.
+    Groups are taken in an order drawn with ``seed``; one larger than ``largest_group`` of its
+    part, or that would overshoot it by half, is passed over while others are left, so that a
+    huge package stays on the training side.
 
     Args:
         groups: one a item, not empty.
         components: for each side of the items, (N,) labels of near-duplicates; a label of one
             side has nothing to do with an equal label of another.
-        num_test, num_dev: least number of items in the part (before dropping); None = its share.
-        test_share, dev_share: parts of N, in [0, 1).
+        num_test: least number of test items; None = ``test_share``.
+        test_share: part of N, in [0, 1).
+        num_dev: least number of dev items (before dropping); None = ``dev_share``.
+        dev_share: part of N, in [0, 1).
+        largest_group: of a group that is held out, as a share of its part's wanted size.
         seed: of the order.
 
     Raises:
@@ -91,7 +96,8 @@ def split_by_group(
             f"cannot hold out whole groups: all {len(groups)} items fall into {len(names)} "
             f"group(s), {names[:3].tolist()}; use a finer group, such as the folder"
         )
-    part = _parts_of_groups(np.bincount(numbers.reshape(-1)), wanted, seed)[numbers.reshape(-1)]
+    numbers = numbers.reshape(-1)
+    part = _parts_of_groups(np.bincount(numbers), wanted, largest_group, seed)[numbers]
     return _drop_crossing(part, components)
 
 
@@ -128,8 +134,8 @@ def _parts_of_groups(
         taken = 0
         keep_for_later = 1 + sum(later > 0 for later in wanted[part + 1 :])
         # First those that fit; if they do not suffice, the smallest of the others.
-        fitting = [g for g in order if sizes[g] <= 1.5 * number]
-        others = sorted((g for g in order if sizes[g] > 1.5 * number), key=lambda g: sizes[g])
+        fitting = [g for g in order if sizes[g] <= largest * number]
+        others = sorted((g for g in order if sizes[g] > largest * number), key=lambda g: sizes[g])
         for group in fitting + others:
             left = number - taken
             if left <= 0 or len(order) <= keep_for_later:

@@ -32,11 +32,11 @@ def test_split_properties(given_items: tuple[list[str], list[np.ndarray]], seed:
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(groups)))
     owner = np.array(groups)
     held = [set(owner[part].tolist()) for part in (split.train, split.dev, split.test)]
-    assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
+    assert sum(map(len, held)) == len(set.union(*held))
     assert len(split.test)
     for labels in components:
-        train, dev, test = (set(labels[part].tolist()) for part in parts[:3])
-        assert not (train & dev or train & test or dev & test)
+        present = [set(labels[part].tolist()) for part in parts[:3]]
+        assert sum(map(len, present)) == len(set.union(*present))
     for item in split.dropped.tolist():
         measured = np.concatenate([split.dev, split.test])
         assert any(labels[item] in set(labels[measured].tolist()) for labels in components)
