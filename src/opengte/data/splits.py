@@ -125,7 +125,7 @@ _TEST, _DEV, _TRAIN, _DROPPED = range(4)
 
 
 def _parts_of_groups(
-    sizes: NDArray[np.int64], wanted: Sequence[int], seed: int
+    sizes: NDArray[np.int64], wanted: Sequence[int], largest: float, seed: int
 ) -> NDArray[np.int64]:
     """A part for each group. The last group that is left always trains."""
     parts = np.full(len(sizes), _TRAIN)
