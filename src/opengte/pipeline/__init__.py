@@ -1,0 +1,1 @@
+"""A recipe comes in -> its stages run, each once, into a run folder."""

@@ -1,0 +1,1 @@
+"""Raw files come in -> training pairs, and held-out searches nobody trained on."""

@@ -1,0 +1,43 @@
+"""The table of stage kinds, and the one way in which recipes are run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from opengte.errors import ConfigError
+from opengte.loading import find_model
+from opengte.model_folder import ModelFolder
+from opengte.pipeline.console import Console
+from opengte.pipeline.recipe import Recipe
+from opengte.pipeline.runner import StageKind, StageResult, run_recipe
+from opengte.pipeline.stages import contrastive, corpus, evaluate, export, index, merge, mine, report
+
+KINDS = {
+    "corpus": StageKind(corpus.run, external_inputs=corpus.external_inputs),
+    "contrastive": StageKind(contrastive.run),
+    "mine": StageKind(mine.run),
+    "merge": StageKind(merge.run),
+    "evaluate": StageKind(evaluate.run, external_inputs=evaluate.external_inputs),
+    "export": StageKind(export.run),
+    "index": StageKind(index.run),
+    "report": StageKind(report.run),
+}
+
+
+def execute(
+    recipe: Recipe, folder: Path, *, console: Console, until: str | None = None
+) -> dict[str, StageResult]:
+    """Run ``recipe`` into ``folder``; see ``runner.run_recipe``."""
+    if until is not None and until not in recipe.stages:
+        raise ConfigError(f"no stage {until!r}; the recipe has {', '.join(recipe.stages)}")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return run_recipe(
+        recipe,
+        folder,
+        kinds=KINDS,
+        find_model=find_model,
+        fingerprint_model=lambda path: ModelFolder.read(path).revision,
+        console=console,
+        until=until,
+    )
