@@ -1,0 +1,1 @@
+"""Stream of batches -> a better encoder: steps, schedules, checkpoints, any number of ranks."""
