@@ -164,4 +164,6 @@ def _compressed(path: Path) -> Iterator[Write]:
 def _zstd_writer(stream: Any) -> Any:
     import zstandard  # absent on a machine that holds only what training needs
 
-    return zstandard.ZstdCompressor(level=10).stream_writer(stream, closefd=False)
+    return zstandard.ZstdCompressor(level=10, write_checksum=True).stream_writer(
+        stream, closefd=False
+    )

@@ -13,13 +13,16 @@ _GOOGLE = re.compile(
     r"Warnings?|Warns|Yields?|Shape|Shapes|Inputs?|Outputs?|Limitations|Remarks)\s*:\s*$"
 )
 _UNDERLINE = re.compile(r"(-{3,}|={3,}|~{3,})\s*$")
-# One of :param x:, @param x, >>> code, a directive, a doctest, a Google heading, "x : int".
+# :param x:, @param x, >>> code, a directive, or a Google heading alone on its line.
 _END_OF_PROSE = re.compile(
     r"\s*(?::(?:param|type|return|returns|rtype|raises|raise|arg|args|keyword|var|ivar|cvar|"
     r"meta)\b|@(?:param|return|returns|raise|raises|type)\b|>>>|\.\. |"
-    r"(?:Args|Arguments|Parameters|Params|Returns?|Raises|Yields?|Examples?|Attributes)\s*:)"
+    r"(?:Args|Arguments|Parameters|Params|Returns?|Raises|Yields?|Examples?|Attributes)\s*:\s*$)"
 )
-_DEFINITION = re.compile(r"\s*[\w*, ]{1,40} : \S")
+# What ends a paragraph, but may begin one: "x : int", "Returns: the sum".
+_LIST_OF_NAMES = re.compile(
+    r"\s*(?:[\w*, ]{1,40} : \S|(?:Args|Arguments|Parameters|Returns?|Raises|Yields?):\s)"
+)
 _ROLE = re.compile(r":(?:[\w+-]+:){1,2}`([^`]*)`")
 _TICKS = re.compile(r"``?([^`]+)``?")
 _TEMPLATE = re.compile(r"%\(\w+\)s")  # what a decorator fills in, as scipy's do
@@ -34,6 +37,29 @@ TRIVIAL = re.compile(
 
 MIN_QUERY_WORDS = 4
 
+PARAMETER_SECTIONS = frozenset(
+    {
+        "args",
+        "arguments",
+        "attributes",
+        "keyword args",
+        "keyword arguments",
+        "methods",
+        "other parameters",
+        "parameters",
+        "params",
+        "raises",
+        "receives",
+        "references",
+        "return",
+        "returns",
+        "see also",
+        "yield",
+        "yields",
+    }
+)
+"""Lists of names and types: part of a description's noise, no section of their own."""
+
 
 def query_of(docstring: str) -> str:
     """The first paragraph as one line: no doctest, no parameter list, no markup of references.
@@ -47,13 +73,13 @@ def query_of(docstring: str) -> str:
             if lines:
                 break
             continue
-        if _UNDERLINE.match(bare) and lines:
-            # The lines so far were a heading ("Summary\n-------"), or a section began.
-            lines = lines[:-1] if len(lines) > 1 else []
-            if lines:
+        if _UNDERLINE.match(bare):
+            # The line above was a heading: of the whole ("Summary"), or of a list of names.
+            heading = lines.pop() if lines else ""
+            if lines or heading.lower() in PARAMETER_SECTIONS:
                 break
             continue
-        if _END_OF_PROSE.match(line) or (lines and _DEFINITION.match(line)):
+        if _END_OF_PROSE.match(line) or (lines and _LIST_OF_NAMES.match(line)):
             break
         lines.append(bare)
     return plain_prose(" ".join(lines))

@@ -82,11 +82,11 @@ class _Scanner(HTMLParser):
             if tag in self._silent:
                 del self._silent[self._silent.index(tag) :]
         elif tag == self._heading_tag:
+            self._heading_tag = ""
             self.finish_section()
             heading = " ".join("".join(self._heading_pieces).split()).strip(" ¶#")
             self._heading, self._level = heading, _HEADINGS[tag]
             self._line = self.getpos()[0]
-            self._heading_tag = ""
         elif tag == "pre":
             self._pre = max(0, self._pre - 1)
             self._pieces.append("\n\n")

@@ -23,7 +23,9 @@ _BARE_LINK = re.compile(r"<(?:https?|mailto):[^>\s]+>")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _EMPHASIS = re.compile(r"(\*\*|__|\*|(?<!\w)_)(?=\S)(.+?)(?<=\S)\1(?!\w)")
 _DEFINITION = re.compile(r" {0,3}\[[^\]]+\]:\s+\S+.*$")
-_TICKS = re.compile(r"(`+)(.+?)\1")
+# Code spans and escaped punctuation: set aside under a NUL and a number, put back at the end.
+_LITERAL = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)|\\[\\`*_{}\[\]()#+\-.!|<>~]")
+_KEPT = re.compile("\0(\\d+)\0")
 _HEADING_ID = re.compile(r"\s*\{#[^}]*\}\s*$")
 _ADMONITION = re.compile(r"\s*(?:!!!|\?\?\?\+?|:::+)\s*\w*.*$")
 
@@ -61,12 +63,13 @@ def markdown_sections(text: str) -> Iterator[Section]:
             level = 1 if under[1][0] == "=" else 2
             start, body, paragraph = number + 1 - len(heading_lines), [], False
             continue
-        paragraph = not _NO_PARAGRAPH.match(line) or (paragraph and bool(line.strip()))
+        starts = not (_NO_PARAGRAPH.match(line) or _RULE.match(line))
+        paragraph = starts or (paragraph and bool(line.strip()))
         body.append(line)
     yield Section(heading, level, clean(body), start)
 
 
-_CODE = "\0"  # marks a line of code, which ``clean`` must leave alone; text cannot hold a NUL
+_CODE = "\0"  # marks a line of code, which ``clean`` leaves alone; NULs of the text are replaced
 
 
 def _without_comments(lines: list[str], position: int) -> Iterator[tuple[int, str | None]]:
@@ -156,13 +159,15 @@ def _clean_line(line: str) -> str:
 
 def clean_inline(text: str) -> str:
     """Plain text of one line of Markdown: no links, images, tags, emphasis, back ticks."""
-    parts = _TICKS.split(text)
-    # split gives: text, ticks, code, text, ticks, code, ..., text
-    for number in range(0, len(parts), 3):
-        parts[number] = _plain(parts[number])
-    for number in range(1, len(parts), 3):
-        parts[number] = ""
-    return "".join(parts).rstrip()
+    kept: list[str] = []
+
+    def keep(found: re.Match[str]) -> str:
+        kept.append(found[2].strip() if found[1] else found[0][1:])
+        return f"\0{len(kept) - 1}\0"
+
+    text = _LITERAL.sub(keep, text) if "`" in text or "\\" in text else text
+    text = _plain(text)
+    return (_KEPT.sub(lambda found: kept[int(found[1])], text) if kept else text).rstrip()
 
 
 def _plain(text: str) -> str:
@@ -175,6 +180,4 @@ def _plain(text: str) -> str:
         text = _EMPHASIS.sub(r"\2", text)
     if "{#" in text:
         text = _HEADING_ID.sub("", text)
-    if "\\" in text:
-        text = re.sub(r"\\([\\`*_{}\[\]()#+\-.!|<>~])", r"\1", text)
     return unescape(text) if "&" in text else text

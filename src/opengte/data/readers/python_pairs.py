@@ -8,6 +8,7 @@ from inspect import cleandoc
 from pathlib import Path
 
 from opengte.data.readers.docstrings import (
+    PARAMETER_SECTIONS,
     docstring_sections,
     plain_prose,
     query_of,
@@ -21,29 +22,6 @@ from opengte.errors import DataError
 from opengte.records import Pair
 
 MIN_DESCRIPTION_WORDS = 6
-
-PARAMETER_SECTIONS = frozenset(
-    {
-        "args",
-        "arguments",
-        "attributes",
-        "keyword args",
-        "keyword arguments",
-        "methods",
-        "other parameters",
-        "parameters",
-        "params",
-        "raises",
-        "receives",
-        "references",
-        "return",
-        "returns",
-        "see also",
-        "yield",
-        "yields",
-    }
-)
-"""Lists of names and types: part of a description's noise, no section of their own."""
 
 
 @dataclass
@@ -162,14 +140,14 @@ def _section_pairs(
         text = cleandoc(text) if text.startswith(" ") else text
         reason = refusal(heading, text)
         if reason is not None:
-            report.skip(reason, path=path, line=docstring.line + line, detail=heading[:60])
+            report.skip(reason, path=path, line=docstring.text_line + line, detail=heading[:60])
             continue
         yield Pair(
             f"{_title(docstring, module)}: {heading}",
             text,
             group=group,
             kind="heading-section",
-            origin=f"{path}:{docstring.line + line}",
+            origin=f"{path}:{docstring.text_line + line}",
         )
 
 

@@ -60,12 +60,14 @@ class Docstring:
         qualified_name: ``""`` for a module.
         text: as written.
         line: of the definition, from 1.
+        text_line: where the text itself begins, blank lines in front of it skipped.
     """
 
     kind: str
     qualified_name: str
     text: str
     line: int
+    text_line: int
 
 
 @dataclass
@@ -112,7 +114,7 @@ def parse_python(source: str | bytes, *, path: str = "<source>") -> ParsedSource
     parsed = ParsedSource(path)
     docstring = _docstring_node(tree)
     if docstring is not None:
-        parsed.docstrings.append(Docstring("module", "", _text_of(docstring), 1))
+        parsed.docstrings.append(_docstring("module", "", docstring, 1))
     _collect(tree.body, "", cutter, parsed)
     return parsed
 
@@ -195,8 +197,7 @@ def _collect(
             name = f"{prefix}{node.name}"
             docstring = _docstring_node(node)
             if docstring is not None:
-                entry = Docstring("class", name, _text_of(docstring), node.lineno)
-                parsed.docstrings.append(entry)
+                parsed.docstrings.append(_docstring("class", name, docstring, node.lineno))
             _collect(node.body, f"{name}.", cutter, parsed, depth + 1)
         else:
             for block in _blocks(node):
@@ -222,8 +223,8 @@ def _add_function(node: FunctionNode, prefix: str, cutter: _Cutter, parsed: Pars
             line,
         )
     )
-    if text is not None:
-        parsed.docstrings.append(Docstring("function", name, text, line))
+    if docstring is not None:
+        parsed.docstrings.append(_docstring("function", name, docstring, line))
 
 
 def _survey(node: FunctionNode) -> tuple[list[tuple[ast.Expr, bool]], int]:
@@ -273,6 +274,12 @@ def _docstring_node(node: ast.Module | DefinitionNode) -> ast.Expr | None:
     ):
         return first
     return None
+
+
+def _docstring(kind: str, name: str, node: ast.Expr, line: int) -> Docstring:
+    text = _text_of(node)
+    blank = text[: len(text) - len(text.lstrip())].count("\n")
+    return Docstring(kind, name, text, line, node.lineno + blank)
 
 
 def _text_of(docstring: ast.Expr) -> str:

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from opengte.data.readers.sections import Section
 from opengte.data.readers.word_set import word_set
 
+CODE_DIRECTIVES = frozenset({"code", "code-block", "sourcecode", "parsed-literal", "doctest"})
+"""Directives whose argument is the name of a language."""
+
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _ROLE = re.compile(r":(?:[\w.+-]+:){1,2}`([^`]+)`|:(?:[\w.+-]+)`([^`]+)`")
 _TICKS = re.compile(r"``([^`]+)``|`([^`<]+?)(?:\s*<[^`>]*>)?`(?:__?)?")
@@ -65,18 +68,18 @@ def _heading_at(lines: list[str], position: int) -> tuple[str, tuple[str, bool],
             if len(line) >= _width(title) and not _is_rule(following[0]):
                 return title, (line[0], True), 3
         return None
-    if line[0].isspace() or not following or not _is_rule(following[0]):
+    if line[0].isspace() or not following or not _is_rule(following[0], shortest=1):
         return None
     above = lines[position - 1].strip() if position else ""
     if above and not _is_rule(above) and not _DIRECTIVE.match(above):
         return None  # the last line of a paragraph; a target or comment may stand above
-    if len(following[0]) < min(4, _width(line)) or len(following[0]) + 3 < _width(line):
-        return None
+    if len(following[0]) < min(4, _width(line)):
+        return None  # as docutils has it: from four characters on, too short is forgiven
     return line, (following[0][0], False), 2
 
 
-def _is_rule(line: str) -> bool:
-    return len(line) >= 2 and line[0] in _PUNCTUATION and not line.strip(line[0])
+def _is_rule(line: str, shortest: int = 2) -> bool:
+    return len(line) >= shortest and line[0] in _PUNCTUATION and not line.strip(line[0])
 
 
 def _width(text: str) -> int:
@@ -97,7 +100,8 @@ def clean(lines: list[str]) -> str:
         end = _end_of_block(lines, position + 1, indent)
         named = _NAMED.match(line)
         if named and named[1].lower() in PROSE_DIRECTIVES:
-            kept.append(clean_inline(named[2]))
+            if named[1].lower() not in CODE_DIRECTIVES:
+                kept.append(clean_inline(named[2]))
             body = lines[position + 1 : end]
             while body and _OPTION.match(body[0]):
                 body = body[1:]

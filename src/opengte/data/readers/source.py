@@ -55,13 +55,15 @@ def read_source(
     Raises:
         DataError: a path does not exist, nothing can be read, or a kind is unknown.
     """
-    wanted = None if kinds is None else frozenset(kinds)
+    wanted = frozenset(KINDS if kinds is None else kinds)
+    if unknown := sorted(wanted - set(KINDS)):
+        raise DataError(f"unknown kind {unknown[0]!r}; it is one of {', '.join(KINDS)}")
     report = ReadReport() if report is None else report
     files = read_tree(paths, report=report, exclude=exclude, max_file_bytes=max_file_bytes)
     for pairs, _, file_report in _read_files(files, workers):
         report.merge(file_report)
         for pair in pairs:
-            if wanted is None or pair.kind in wanted:
+            if pair.kind in wanted:
                 report.count(pair.kind)
                 yield pair
 
