@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -18,8 +18,9 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.atomic import atomic_file, write_json
+from opengte.atomic import write_json
 from opengte.contracts import Progress, TextEncoder
+from opengte.data.writers import write_pairs
 from opengte.errors import DataError
 from opengte.mining.blocks import (
     NO_ROW,
@@ -30,6 +31,7 @@ from opengte.mining.blocks import (
     read_block,
     write_block,
 )
+from opengte.mining.claims import share_work
 from opengte.mining.corpus import MiningCorpus, corpus_of_pairs
 from opengte.mining.report import MiningReport, make_report
 from opengte.mining.rules import MiningRules, active_rules
@@ -113,6 +115,9 @@ def mine_negatives(
 ) -> MiningResult:
     """Give each pair texts that look like an answer to the teacher and are none.
 
+    Started several times on one folder (by the ranks of a job, on the cores of a machine), the
+    processes share the work and all return the same result.
+
     Args:
         pairs: queries and what answers them. All pairs with one query count as its answers.
             Pairs marked ``score=0`` are passed on as they are.
@@ -132,9 +137,8 @@ def mine_negatives(
         raise DataError("there are no pairs to mine negatives for")
     rules = MiningRules() if rules is None else rules
     folder = Path(folder)
-    known_teacher = as_teacher(teacher)
     ranked = MiningCorpus(corpus_of_pairs(pairs) if corpus is None else corpus, pairs)
-    run = MiningRun(pairs, ranked, known_teacher, rules, folder, block_pairs, keep_ranked)
+    run = MiningRun(pairs, ranked, as_teacher(teacher), rules, folder, block_pairs, keep_ranked)
     run.mine(Path(cache_folder) if cache_folder is not None else folder / "corpus", progress)
     return run.finish()
 
@@ -181,11 +185,10 @@ class MiningRun:
         return [n for n in range(self.num_blocks) if not self.block_path(n).exists()]
 
     def mine(self, cache_folder: Path, progress: Progress | None = None) -> None:
-        """Make every block that is missing."""
-        missing = self.missing_blocks()
-        if not missing:
+        """Make every block that is missing, sharing the work with processes that do the same."""
+        if not self.missing_blocks():
             return
-        total = len(self.corpus) + len(self.pairs)
+        done, total = len(self.corpus), len(self.corpus) + len(self.pairs)
         ranker = self.teacher.open(
             self.corpus.texts,
             folder=cache_folder,
@@ -193,7 +196,8 @@ class MiningRun:
             progress=None if progress is None else lambda done, _: progress(done, total),
         )
         known = KnownPositives(self.pairs)
-        for number in missing:
+
+        def make(number: int) -> None:
             first = number * self.block_pairs
             block = mine_block(
                 self.pairs[first : first + self.block_pairs],
@@ -205,9 +209,20 @@ class MiningRun:
                 keep_ranked=self.keep_ranked,
             )
             write_block(self.block_path(number), block)
+
+        def finished(number: int) -> None:
+            nonlocal done
+            done += min(self.block_pairs, len(self.pairs) - number * self.block_pairs)
             if progress is not None:
-                done = min(first + self.block_pairs, len(self.pairs))
-                progress(len(self.corpus) + done, total)
+                progress(done, total)
+
+        share_work(
+            self.num_blocks,
+            path_of=self.block_path,
+            make=make,
+            claims=self.blocks / "claims",
+            done=finished,
+        )
 
     def finish(self) -> MiningResult:
         """Join the blocks, write the pairs and the report, drop blocks of other settings."""
@@ -277,19 +292,3 @@ class MiningRun:
             facts_of_pair = (pair.query, pair.positive, pair.score, pair.group, pair.origin)
             digest.update(json.dumps(facts_of_pair).encode())
         return digest.hexdigest()[:16]
-
-
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write pairs as JSON lines for ``opengte.data``; fields that say nothing are left out."""
-    with atomic_file(path) as stream:
-        for pair in pairs:
-            fields = {k: v for k, v in asdict(pair).items() if v not in (None, "", ())}
-            fields = {"query": pair.query, "positive": pair.positive, **fields}
-            stream.write(_json_line(fields))
-
-
-def _json_line(fields: dict[str, object]) -> bytes:
-    try:
-        return json.dumps(fields, ensure_ascii=False).encode("utf-8") + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair: only its escape is valid UTF-8
-        return json.dumps(fields).encode("ascii") + b"\n"

@@ -9,11 +9,9 @@ from typing import Any
 
 from opengte.atomic import write_json
 from opengte.mining.corpus import MiningCorpus
+from opengte.mining.examples import NUM_EXAMPLES, shorten
 from opengte.mining.tally import Tally
 from opengte.records import Pair
-
-NUM_EXAMPLES = 20
-_EXAMPLE_CHARACTERS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +149,9 @@ def make_report(
 def _example(entry: tuple[Any, ...], pairs: Sequence[Pair], corpus: MiningCorpus) -> MiningExample:
     _, pair, row, rank, score, positive_score = entry
     return MiningExample(
-        query=pairs[pair].query[:_EXAMPLE_CHARACTERS],
-        positive=pairs[pair].positive[:_EXAMPLE_CHARACTERS],
-        candidate=corpus.texts[row][:_EXAMPLE_CHARACTERS],
+        query=shorten(pairs[pair].query),
+        positive=shorten(pairs[pair].positive),
+        candidate=shorten(corpus.texts[row]),
         rank=rank,
         score=round(score, 6),
         positive_score=round(positive_score, 6),

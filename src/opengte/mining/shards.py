@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from opengte.atomic import atomic_file, write_json
 from opengte.contracts import Progress, TextEncoder, VectorIndex
 from opengte.errors import DataError
+from opengte.mining.claims import share_work
 from opengte.mining.text_keys import fingerprint_texts
 
 IndexFactory = Callable[[NDArray[np.float32]], VectorIndex]
@@ -68,21 +69,27 @@ class EmbeddedTexts:
         return -(-len(self._texts) // self._shard_texts)
 
     def build(self, *, progress: Progress | None = None) -> None:
-        """Embed what is not on disk yet.
+        """Embed what is not on disk yet, sharing the work with processes that do the same.
 
         Raises:
             DataError: the encoder gave vectors of another shape, or not finite ones.
         """
         self._describe()
-        for number in range(self.num_shards):
-            rows = self._rows(number)
-            if not self._path(number).exists():
-                vectors = self._encoder.encode(self._texts[rows.start : rows.stop], kind="document")
-                check_vectors(vectors, len(rows), self.dimensions, what=f"shard {number}")
-                with atomic_file(self._path(number)) as stream:
-                    np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
+        done = 0
+
+        def finished(number: int) -> None:
+            nonlocal done
+            done += len(self._rows(number))
             if progress is not None:
-                progress(rows.stop, len(self._texts))
+                progress(done, len(self._texts))
+
+        share_work(
+            self.num_shards,
+            path_of=self._path,
+            make=self._make,
+            claims=self.folder / "claims",
+            done=finished,
+        )
 
     def search(
         self, queries: NDArray[np.float32], k: int, *, num_rows: int | None = None
@@ -124,6 +131,13 @@ class EmbeddedTexts:
             here = rows // self._shard_texts == number
             found[here] = self._load(number)[rows[here] - number * self._shard_texts]
         return found
+
+    def _make(self, number: int) -> None:
+        rows = self._rows(number)
+        vectors = self._encoder.encode(self._texts[rows.start : rows.stop], kind="document")
+        check_vectors(vectors, len(rows), self.dimensions, what=f"shard {number}")
+        with atomic_file(self._path(number)) as stream:
+            np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
 
     def _describe(self) -> None:
         path = self.folder / "texts.json"

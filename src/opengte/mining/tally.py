@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from opengte.mining.examples import score_quantiles
+
 SAMPLE_SIZE = 1024
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 ENTRY = np.dtype(
     [
@@ -72,10 +73,7 @@ class Tally:
 
     def quantiles(self) -> dict[str, float]:
         """Score quantiles of the sample; empty where nothing was counted."""
-        if len(self.sample) == 0:
-            return {}
-        values = np.quantile(self.sample["score"].astype(np.float64), QUANTILES)
-        return {f"{q:.2f}": round(float(v), 6) for q, v in zip(QUANTILES, values, strict=True)}
+        return score_quantiles(self.sample["score"])
 
 
 def _hash(pair: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:

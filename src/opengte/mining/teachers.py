@@ -145,13 +145,13 @@ class RerankingTeacher:
     """Reorders the best of another teacher by a cross-encoder.
 
     Args:
-        first: who ranks the whole corpus.
+        first: who ranks the whole corpus; None for a judge that only scores given rows.
         reranker: who reads query and document together.
         name: tells one reranker from another in fingerprints; change it with the weights.
         depth: candidates that are read for each query.
     """
 
-    first: Teacher
+    first: Teacher | None
     reranker: Reranker
     name: str
     depth: int = 100
@@ -163,7 +163,8 @@ class RerankingTeacher:
     @property
     def fingerprint(self) -> str:
         """Names the first teacher, the reranker and how deep it reads."""
-        return f"rerank:{self.name}:{self.depth}({self.first.fingerprint})"
+        first = "" if self.first is None else self.first.fingerprint
+        return f"rerank:{self.name}:{self.depth}({first})"
 
     def open(
         self,
@@ -173,23 +174,30 @@ class RerankingTeacher:
         num_ranked: int | None = None,
         progress: Progress | None = None,
     ) -> Ranker:
-        """Prepare the first teacher."""
-        ranker = self.first.open(texts, folder=folder, num_ranked=num_ranked, progress=progress)
-        return RerankingRanker(ranker, self.reranker, texts, self.depth)
+        """Prepare the first teacher, where there is one."""
+        ranker = None
+        if self.first is not None:
+            ranker = self.first.open(texts, folder=folder, num_ranked=num_ranked, progress=progress)
+        return RerankingRanker(self, ranker, texts)
 
 
 class RerankingRanker:
     """The ranker of ``RerankingTeacher``."""
 
-    def __init__(self, first: Ranker, reranker: Reranker, texts: Sequence[str], depth: int) -> None:
+    def __init__(
+        self, teacher: RerankingTeacher, first: Ranker | None, texts: Sequence[str]
+    ) -> None:
+        self._teacher = teacher
         self._first = first
-        self._reranker = reranker
         self._texts = texts
-        self._depth = depth
 
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """The first teacher's best ``depth``, reordered, the best k of them."""
-        found = [ranking.rows for ranking in self._first.rank(queries, self._depth)]
+        if self._first is None:
+            name = self._teacher.name
+            raise ConfigError(f"reranker {name!r} cannot rank a corpus without a first teacher")
+        depth = self._teacher.depth
+        found = [ranking.rows for ranking in self._first.rank(queries, depth)]
         scores = self.score(queries, found)
         return [best_first(r, s, k) for r, s in zip(found, scores, strict=True)]
 
@@ -200,7 +208,7 @@ class RerankingRanker:
     def _score(self, query: str, rows: Rows) -> Scores:
         if len(rows) == 0:
             return np.empty(0, dtype=np.float32)
-        scores = self._reranker.score(query, [self._texts[row] for row in rows.tolist()])
+        scores = self._teacher.reranker.score(query, [self._texts[row] for row in rows.tolist()])
         if scores.shape != rows.shape or not np.isfinite(scores).all():
             raise DataError(
                 f"the reranker gave scores of shape {scores.shape} for {len(rows)} documents, "
