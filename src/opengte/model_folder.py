@@ -128,8 +128,9 @@ class ModelFolder:
 
         Args:
             path: the folder.
-            pooling, normalise: for plain transformers folders, which do not say; mean pooling
-                without normalisation by default, as sentence-transformers reads them.
+            pooling: for plain transformers folders, which do not say; the mean by default, as
+                sentence-transformers reads them.
+            normalise: likewise; not by default.
             max_tokens: shorter inputs than the model allows.
 
         Raises:
@@ -157,7 +158,6 @@ class ModelFolder:
         stated = self.manifest.get("exported_from_revision")
         if stated:
             return str(stated)
-        digest = hashlib.sha256()
         files = [("", file) for file in self.weight_files]
         files += [(f"dense.{i}.", layer.path) for i, layer in enumerate(self.dense_layers)]
         tensors: dict[str, bytes] = {}
@@ -166,13 +166,9 @@ class ModelFolder:
                 tensors[prefix + name] = value
         if not tensors and self.onnx_file is not None:
             tensors["onnx"] = file_digest(self.onnx_file)
-        for name in sorted(tensors):
-            digest.update(name.encode() + b"\0" + tensors[name])
-        for name in ("tokenizer.json", "vocab.txt"):
-            if (self.backbone_path / name).is_file():
-                digest.update(file_digest(self.backbone_path / name))
-                break
-        return digest.hexdigest()
+        names = ("tokenizer.json", "vocab.txt")
+        tokenizer = [file for name in names if (file := self.backbone_path / name).is_file()]
+        return revision_digest(tensors, tokenizer[0].read_bytes() if tokenizer else b"")
 
     def space(self) -> EmbeddingSpace:
         """The space its vectors live in."""
@@ -206,6 +202,14 @@ class ModelFolder:
                     f"restore it, or remove the entry if the change is meant",
                     path=file,
                 )
+
+
+def revision_digest(tensors: Mapping[str, bytes], tokenizer: bytes) -> str:
+    """SHA-256 over the hashes of named tensors and the contents of ``tokenizer.json``."""
+    digest = hashlib.sha256(hashlib.sha256(tokenizer).digest())
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0" + tensors[name])
+    return digest.hexdigest()
 
 
 def file_digest(path: Path) -> bytes:
@@ -298,7 +302,7 @@ def _check_order(kinds: list[str], file: Path) -> None:
     alone = all(kinds.count(kind) == 1 for kind in ("transformer", "pooling"))
     if ranks != sorted(ranks) or not alone or kinds.count("normalise") > 1:
         raise ModelFolderError(
-            f"modules must be one Transformer, one Pooling, then Dense and Normalize; found {kinds}",
+            f"modules must be Transformer, Pooling, perhaps Dense and Normalize; found {kinds}",
             path=file,
         )
 
@@ -319,8 +323,8 @@ def _read_architecture(folder: Path) -> dict[str, Any]:
         ]
         if known is None or not all(str(name).startswith(known) for name in names):
             raise ModelFolderError(
-                f"asks to run its own model code (auto_map: {', '.join(map(str, names))}), which is "
-                "never done; use a checkpoint that transformers has built in",
+                f"asks to run its own model code (auto_map: {', '.join(map(str, names))}), which "
+                "is never done; use a checkpoint that transformers has built in",
                 path=folder / "config.json",
             )
     return config
@@ -358,7 +362,7 @@ def _read_dense(folder: Path) -> DenseLayer:
         )
     (file,) = _weight_files(folder, required=True)
     shapes = {key: entry["shape"] for key, entry in read_safetensors_header(file).items()}
-    expected = [config.get("out_features"), config.get("in_features")]
+    expected = [int(config.get("out_features", 0)), int(config.get("in_features", 0))]
     if shapes.get("linear.weight") != expected:
         raise ModelFolderError(
             f"'linear.weight' must have shape {expected}, found {shapes.get('linear.weight')}",
