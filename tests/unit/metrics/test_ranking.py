@@ -28,7 +28,7 @@ document_ids = st.sampled_from(["a", "b", "B", "aa", "10", "9", "é", "漢", "z-
 # Few distinct scores make many ties; 1 + 1e-9 is a tie in 32 bits only.
 scores = st.sampled_from([0.0, -1.5, 1.0, 1.0 + 1e-9, 0.1, 1e30, 3.3])
 query_ids = st.sampled_from(["q1", "q2", "q3", "q4"])
-# No grades below 0 here: pytrec_eval 0.5.11 reads uninitialised memory on a query that has only those.
+# No grades below 0 here: pytrec_eval 0.5.11 reads uninitialised memory where a query has no other.
 qrels_strategy = st.dictionaries(
     query_ids, st.dictionaries(document_ids, st.integers(0, 3), max_size=8), max_size=4
 )
