@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from opengte.atomic import atomic_file
 from opengte.errors import DataError
 from opengte.mining.corpus import MiningCorpus
-from opengte.mining.rules import MiningRules, View, apply_rules, draw
+from opengte.mining.rules import MiningRules, View, apply_rules, distinct_texts, draw
 from opengte.mining.tally import Tally
 from opengte.mining.teachers import Ranker
 from opengte.mining.text_keys import text_key
@@ -36,16 +36,15 @@ class Block:
         scores: float32, (B, n): the teacher's scores; 0 where there is no row.
         positive_scores: float32, (B,): the teacher's scores of the positives; NaN for pairs
             that are not mined.
-        ranked_rows, ranked_scores: (B, R): every survivor of the rules, best first, padded
-            as above; R = 0 unless the ranked lists are kept for a later refresh.
+        ranked_rows: int32, (B, R): every survivor of the rules, each text once, best first,
+            padded as above; R = 0 unless ranked lists are kept for a later refresh.
         tallies: by rule name, or ``positives``, ``kept``, ``not_drawn``.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     positive_scores: NDArray[np.float32]
-    ranked_rows: NDArray[np.int64]
-    ranked_scores: NDArray[np.float32]
+    ranked_rows: NDArray[np.int32]
     tallies: Mapping[str, Tally]
 
 
@@ -99,9 +98,11 @@ def mine_block(
         survivors, refused = apply_rules(view, rules)
         taken = draw(survivors, rules)
         block.positive_scores[number] = view.positive_score
-        _fill(block.rows[number], block.scores[number], taken)
+        block.rows[number, : len(taken.rows)] = taken.rows
+        block.scores[number, : len(taken.rows)] = taken.scores
         if keep_ranked:
-            _fill(block.ranked_rows[number], block.ranked_scores[number], survivors)
+            ranked = distinct_texts(survivors).rows
+            block.ranked_rows[number, : len(ranked)] = ranked
         left = survivors.keep(~np.isin(survivors.rows, taken.rows))
         for name, part in {**refused, "kept": taken, "not_drawn": left}.items():
             parts.setdefault(name, []).append(_tally(first + number, part))
@@ -116,7 +117,6 @@ def write_block(path: Path, block: Block) -> None:
         "scores": block.scores,
         "positive_scores": block.positive_scores,
         "ranked_rows": block.ranked_rows,
-        "ranked_scores": block.ranked_scores,
     }
     for name, tally in block.tallies.items():
         arrays[f"count/{name}"] = np.array(tally.count)
@@ -139,7 +139,6 @@ def read_block(path: Path) -> Block:
                 scores=arrays["scores"],
                 positive_scores=arrays["positive_scores"],
                 ranked_rows=arrays["ranked_rows"],
-                ranked_scores=arrays["ranked_scores"],
                 tallies={
                     name: Tally(int(arrays[f"count/{name}"]), arrays[f"sample/{name}"])
                     for name in names
@@ -156,8 +155,7 @@ def _unfilled(num_pairs: int, num_negatives: int, num_ranked: int) -> Block:
         rows=np.full((num_pairs, num_negatives), NO_ROW, dtype=np.int64),
         scores=np.zeros((num_pairs, num_negatives), dtype=np.float32),
         positive_scores=np.full(num_pairs, np.nan, dtype=np.float32),
-        ranked_rows=np.full((num_pairs, num_ranked), NO_ROW, dtype=np.int64),
-        ranked_scores=np.zeros((num_pairs, num_ranked), dtype=np.float32),
+        ranked_rows=np.full((num_pairs, num_ranked), NO_ROW, dtype=np.int32),
         tallies={},
     )
 
@@ -203,11 +201,6 @@ def _views(
             )
         )
     return views
-
-
-def _fill(rows: NDArray[np.int64], scores: NDArray[np.float32], view: View) -> None:
-    rows[: len(view.rows)] = view.rows
-    scores[: len(view.rows)] = view.scores
 
 
 def _tally(pair: int, view: View) -> Tally:

@@ -48,6 +48,12 @@ class MinedPairs(Sequence[Pair]):
 
     Negatives that a pair came with stay in front and are not counted; ``negative_scores`` then
     stays empty, for they have no score on the teacher's scale.
+
+    Attributes:
+        given: the pairs as they came.
+        texts: what ``rows`` mean.
+        rows: int64, (N, n): the mined negatives, best first; -1 where there are fewer.
+        scores: float32, (N, n): the teacher's scores; 0 where there is no row.
     """
 
     def __init__(
@@ -57,13 +63,13 @@ class MinedPairs(Sequence[Pair]):
         rows: NDArray[np.int64],
         scores: NDArray[np.float32],
     ) -> None:
-        self._pairs = pairs
-        self._texts = texts
+        self.given = pairs
+        self.texts = texts
         self.rows = rows
         self.scores = scores
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.given)
 
     @overload
     def __getitem__(self, index: int) -> Pair: ...
@@ -72,11 +78,11 @@ class MinedPairs(Sequence[Pair]):
     def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        pair = self._pairs[index]
+        pair = self.given[index]
         (found,) = np.nonzero(self.rows[index] != NO_ROW)
         if len(found) == 0:
             return pair
-        negatives = tuple(self._texts[row] for row in self.rows[index][found].tolist())
+        negatives = tuple(self.texts[row] for row in self.rows[index][found].tolist())
         if pair.negatives:
             return replace(pair, negatives=pair.negatives + negatives, negative_scores=())
         scores = tuple(self.scores[index][found].tolist())
@@ -94,11 +100,16 @@ class MiningResult:
         pairs: all pairs in their order, with negatives.
         report: counts, quantiles and examples.
         path: the pairs as JSON lines.
+        fingerprint: differs as soon as anything that went into the run differs.
+        ranked_rows: int32, (N, R): every survivor of the rules, best first, -1 where there are
+            fewer; R = 0 unless ``keep_ranked`` was asked for.
     """
 
     pairs: MinedPairs
     report: MiningReport
     path: Path
+    fingerprint: str
+    ranked_rows: NDArray[np.int32]
 
 
 def mine_negatives(
@@ -224,11 +235,17 @@ class MiningRun:
             done=finished,
         )
 
+    def read_blocks(self) -> list[Block]:
+        """All blocks, in the order of the pairs."""
+        return [read_block(self.block_path(number)) for number in range(self.num_blocks)]
+
     def finish(self) -> MiningResult:
         """Join the blocks, write the pairs and the report, drop blocks of other settings."""
-        rows, scores, tallies = self._joined()
+        blocks = self.read_blocks()
+        rows = np.concatenate([block.rows for block in blocks])
+        scores = np.concatenate([block.scores for block in blocks])
         report = make_report(
-            tallies,
+            _merged(blocks),
             pairs=self.pairs,
             corpus=self.corpus,
             counts=self._counts(rows),
@@ -249,22 +266,13 @@ class MiningRun:
         for other in self.folder.glob("blocks-*"):
             if other != self.blocks:
                 shutil.rmtree(other, ignore_errors=True)
-        return MiningResult(pairs=mined, report=report, path=path)
-
-    def _joined(
-        self,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[str, Tally]]:
-        rows: list[NDArray[np.int64]] = []
-        scores: list[NDArray[np.float32]] = []
-        tallies: dict[str, Tally] = {}
-        for number in range(self.num_blocks):
-            block: Block = read_block(self.block_path(number))
-            rows.append(block.rows)
-            scores.append(block.scores)
-            for name, tally in block.tallies.items():
-                so_far = tallies.get(name, Tally.empty())
-                tallies[name] = Tally.merge([so_far, tally])
-        return np.concatenate(rows), np.concatenate(scores), tallies
+        return MiningResult(
+            pairs=mined,
+            report=report,
+            path=path,
+            fingerprint=self.fingerprint,
+            ranked_rows=np.concatenate([block.ranked_rows for block in blocks]),
+        )
 
     def _counts(self, rows: NDArray[np.int64]) -> dict[str, int]:
         mined = np.array([is_match(pair) for pair in self.pairs])
@@ -292,3 +300,11 @@ class MiningRun:
             facts_of_pair = (pair.query, pair.positive, pair.score, pair.group, pair.origin)
             digest.update(json.dumps(facts_of_pair).encode())
         return digest.hexdigest()[:16]
+
+
+def _merged(blocks: Sequence[Block]) -> dict[str, Tally]:
+    names = dict.fromkeys(name for block in blocks for name in block.tallies)
+    return {
+        name: Tally.merge([block.tallies[name] for block in blocks if name in block.tallies])
+        for name in names
+    }

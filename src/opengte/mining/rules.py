@@ -267,13 +267,20 @@ def apply_rules(view: View, rules: MiningRules) -> tuple[View, dict[str, View]]:
     return view, refused
 
 
+def distinct_texts(view: View) -> View:
+    """Of several rows with one text the best: a text teaches nothing twice."""
+    _, first = np.unique(view.corpus.keys[view.rows], return_index=True)
+    mask = np.zeros(len(view.rows), dtype=bool)
+    mask[first] = True
+    return view.keep(mask)
+
+
 def draw(view: View, rules: MiningRules) -> View:
     """Take ``num_negatives`` of the survivors, best first; all of them where there are fewer.
 
     Random draws depend on the seed and the pair's own texts alone, not on the order of pairs.
-    Of several rows with one text the best is taken, for a text teaches nothing twice.
     """
-    view = view.keep(_first_of_each_text(view))
+    view = distinct_texts(view)
     if rules.sampling == "top" or len(view.rows) <= rules.num_negatives:
         return view.keep(np.arange(len(view.rows)) < rules.num_negatives)
     pool = len(view.rows) if rules.top_k is None else min(rules.top_k, len(view.rows))
@@ -288,13 +295,6 @@ def _split(view: View, skip: Mask) -> tuple[View, View]:
 
 def _each(view: View, predicate: Callable[[int], bool]) -> Mask:
     return np.fromiter(map(predicate, view.rows.tolist()), dtype=bool, count=len(view.rows))
-
-
-def _first_of_each_text(view: View) -> Mask:
-    _, first = np.unique(view.corpus.keys[view.rows], return_index=True)
-    mask = np.zeros(len(view.rows), dtype=bool)
-    mask[first] = True
-    return mask
 
 
 def _other_positive_rows(view: View) -> Iterator[int]:

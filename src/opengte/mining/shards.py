@@ -58,6 +58,7 @@ class EmbeddedTexts:
         self._texts = texts
         self._shard_texts = shard_texts
         self._index_factory = index_factory
+        self._indexes: dict[tuple[int, int], VectorIndex] = {}
         self.dimensions = encoder.space.dimensions
         facts = [encoder.space.fingerprint, fingerprint_texts(texts), shard_texts]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -99,8 +100,7 @@ class EmbeddedTexts:
         best_scores = np.empty((len(queries), 0), dtype=np.float32)
         best_rows = np.empty((len(queries), 0), dtype=np.int64)
         for start in range(0, stop, self._shard_texts):
-            vectors = self._load(start // self._shard_texts)[: stop - start]
-            scores, rows = self._index_factory(vectors).search(queries, k)
+            scores, rows = self._index(start, stop).search(queries, k)
             best_scores = np.concatenate([best_scores, scores], axis=1)
             best_rows = np.concatenate([best_rows, rows + start], axis=1)
             # Stable, and shards come in the order of their rows: ties stay with the lower row.
@@ -112,7 +112,11 @@ class EmbeddedTexts:
     def score(
         self, queries: NDArray[np.float32], rows: Sequence[NDArray[np.int64]]
     ) -> list[NDArray[np.float32]]:
-        """For each query the inner products with its rows; the shards are read once in order."""
+        """For each query the inner products with its rows; the shards are read once in order.
+
+        Summed in float64 as the search room's exact index does: a row that is ranked and scored
+        has one score.
+        """
         owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         wanted = np.concatenate([*rows, np.empty(0, dtype=np.int64)]).astype(np.int64)
         scores = np.empty(len(wanted), dtype=np.float32)
@@ -120,7 +124,8 @@ class EmbeddedTexts:
         for number in np.unique(shard_of).tolist():
             (here,) = np.nonzero(shard_of == number)
             vectors = self._load(number)[wanted[here] - number * self._shard_texts]
-            scores[here] = np.einsum("nd,nd->n", vectors, queries[owners[here]])
+            left = queries[owners[here]].astype(np.float64)
+            scores[here] = np.einsum("nd,nd->n", left, vectors.astype(np.float64))
         borders = np.cumsum([len(row) for row in rows])[:-1]
         return np.split(scores, borders)
 
@@ -138,6 +143,17 @@ class EmbeddedTexts:
         check_vectors(vectors, len(rows), self.dimensions, what=f"shard {number}")
         with atomic_file(self._path(number)) as stream:
             np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
+
+    def _index(self, start: int, stop: int) -> VectorIndex:
+        """The index of the shard that begins at ``start``, cut at ``stop``; made once.
+
+        The vectors stay memory-mapped, so what is kept costs no memory that others need.
+        """
+        key = (start, min(stop, start + self._shard_texts))
+        if key not in self._indexes:
+            vectors = self._load(start // self._shard_texts)[: stop - start]
+            self._indexes[key] = self._index_factory(vectors)
+        return self._indexes[key]
 
     def _describe(self) -> None:
         path = self.folder / "texts.json"
