@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.errors import DataError
+from opengte.errors import ConfigError, DataError
 from opengte.records import Batch
 from opengte.text.token_budget import group_by_length
 from opengte.text.tokenizer import Tokenizer
 from opengte.text.truncation import TokenizedText
+from opengte.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from opengte.models.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,46 @@ def label_documents(
     return np.asarray(labels, dtype=np.int64), negative_labels if negatives else None
 
 
-def tokenize_batch(
-    part: Batch,
-    tokenizer: Tokenizer,
-    *,
-    query_max_tokens: int,
-    document_max_tokens: int,
-) -> list[TokenizedText]:
+@dataclass(frozen=True)
+class Reader:
+    """How texts of each side become token ids.
+
+    Attributes:
+        query_tokenizer, document_tokenizer: the same, but for models whose sides have their
+            own delimiters.
+        query_max_tokens, document_max_tokens: longest inputs, special tokens included.
+    """
+
+    query_tokenizer: Tokenizer
+    document_tokenizer: Tokenizer
+    query_max_tokens: int
+    document_max_tokens: int
+
+    @classmethod
+    def of(cls, encoder: Encoder, config: TrainingConfig) -> Reader:
+        """What the encoder reads, cut to what the config says.
+
+        Raises:
+            ConfigError: the config asks for longer texts than the encoder reads.
+        """
+        for name in ("query_max_tokens", "document_max_tokens"):
+            wanted = getattr(config, name)
+            if wanted is not None and wanted > encoder.max_tokens:
+                raise ConfigError(
+                    f"{name} is {wanted}, but the model reads {encoder.max_tokens} tokens; "
+                    "raise the model's max_tokens, or lower this"
+                )
+        settings, tokenizer = encoder.settings, encoder.tokenizer
+        query, document = settings.query_delimiters, settings.document_delimiters
+        return cls(
+            tokenizer if query is None else tokenizer.with_delimiters(*query),
+            tokenizer if document is None else tokenizer.with_delimiters(*document),
+            config.query_max_tokens or encoder.max_tokens,
+            config.document_max_tokens or encoder.max_tokens,
+        )
+
+
+def tokenize_batch(part: Batch, reader: Reader) -> list[TokenizedText]:
     """Token ids of a rank's texts: its queries, then its documents, then its negatives."""
     document_prompts = part.document_prompt_characters
     negatives = [text for texts in part.negatives for text in texts]
@@ -127,9 +165,9 @@ def tokenize_batch(
             for _ in texts
         ]
     )
-    queries = tokenizer.encode(
+    queries = reader.query_tokenizer.encode(
         part.queries,
-        max_tokens=query_max_tokens,
+        max_tokens=reader.query_max_tokens,
         prompt_characters=part.query_prompt_characters,
     )
     sides = [(part.positives, document_prompts), (negatives, negative_prompts)]
@@ -137,8 +175,8 @@ def tokenize_batch(
         text
         for texts, prompts in sides
         if texts
-        for text in tokenizer.encode(
-            texts, max_tokens=document_max_tokens, prompt_characters=prompts
+        for text in reader.document_tokenizer.encode(
+            texts, max_tokens=reader.document_max_tokens, prompt_characters=prompts
         )
     ]
     return [*queries, *documents]

@@ -66,9 +66,8 @@ class TrainingConfig:
         activation_memory_gib: what kept activations may take, GiB; None = 60 % of what is free
             when the run starts.
         gradient_checkpointing: keep only every layer's input; slower, less memory.
-        query_max_tokens, document_max_tokens: longest inputs, special tokens included
-            (GTE: 128 in pre-training, 512 in fine-tuning).
-        exclude_prompt_from_pooling: mean over the text's own tokens alone (NV-Embed: true).
+        query_max_tokens, document_max_tokens: longest inputs, special tokens included; None =
+            what the encoder reads (GTE: 128 in pre-training, 512 in fine-tuning).
         dropout: of hidden states, 0 to 1; None = what the model's folder says.
         attention_dropout: of attention probabilities; None = what the model's folder says.
         frozen: names of parameters that stay as they are: beginnings at a dot, with ``*`` as
@@ -102,9 +101,8 @@ class TrainingConfig:
     gradient_cache: Literal["auto", "always", "never"] = "auto"
     activation_memory_gib: float | None = None
     gradient_checkpointing: bool = False
-    query_max_tokens: int = 128
-    document_max_tokens: int = 128
-    exclude_prompt_from_pooling: bool = False
+    query_max_tokens: int | None = None
+    document_max_tokens: int | None = None
     dropout: float | None = None
     attention_dropout: float | None = None
     frozen: tuple[str, ...] = ()

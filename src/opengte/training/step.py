@@ -22,11 +22,11 @@ from torch import Tensor
 from opengte.contracts import BatchSource
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.models.length_groups import make_length_groups
-from opengte.models.packing import pack
 from opengte.records import Batch
 from opengte.training.batching import (
     BatchLayout,
     MicroBatch,
+    Reader,
     check_batch,
     lay_out,
     micro_batches,
@@ -119,6 +119,7 @@ class TrainingStep:
         activation_budget: int,
     ) -> None:
         self.encoder = encoder
+        self.reader = Reader.of(encoder, config)
         self.loss = loss
         self.config = config
         self.world = world
@@ -131,9 +132,7 @@ class TrainingStep:
         check_batch(batch, step, self.world.size)
         texts = tokenize_batch(
             batch.slice(self.world.rank, self.world.size),
-            self.encoder.tokenizer,
-            query_max_tokens=self.config.query_max_tokens,
-            document_max_tokens=self.config.document_max_tokens,
+            self.reader,
         )
         parts = micro_batches(texts, max_tokens=self.config.micro_batch_tokens)
         return PreparedBatch(batch, lay_out(batch, self.world.rank, self.world.size), parts)
@@ -181,11 +180,7 @@ class TrainingStep:
         )
 
     def _forward(self, micro_batch: MicroBatch) -> Float[Tensor, "N D"]:
-        packed = pack(
-            micro_batch.texts,
-            exclude_prompt_from_pooling=self.config.exclude_prompt_from_pooling,
-        )
-        output: Tensor = self.encoder(packed.to(self.world.device))
+        output: Tensor = self.encoder(self.encoder.pack(micro_batch.texts))
         return output
 
     def _add_up(self, part: Tensor, prepared: PreparedBatch, stop: bool) -> list[float]:

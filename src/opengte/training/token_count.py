@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from opengte.contracts import BatchSource
 from opengte.records import Batch
-from opengte.text.tokenizer import Tokenizer
-from opengte.training.batching import tokenize_batch
+from opengte.training.batching import Reader, tokenize_batch
 from opengte.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from opengte.models.encoder import Encoder
 
 SAMPLED_STEPS = 64
 SAMPLED_ROWS = 64
@@ -14,7 +18,7 @@ SAMPLED_ROWS = 64
 
 def tokens_per_step(
     batches: BatchSource,
-    tokenizer: Tokenizer,
+    encoder: Encoder,
     config: TrainingConfig,
     *,
     num_steps: int = SAMPLED_STEPS,
@@ -27,30 +31,25 @@ def tokens_per_step(
 
     Args:
         batches: whose first ``num_steps`` batches are looked at.
-        tokenizer: of the encoder.
+        encoder: whose tokenizer and lengths count.
         config: for the longest lengths.
         num_steps: batches looked at.
         num_rows: rows looked at in each.
     """
+    reader = Reader.of(encoder, config)
     total = 0.0
     for step in range(num_steps):
         batch = batches.batch(step)
         part = _first_rows(batch, num_rows)
-        texts = tokenize_batch(
-            part,
-            tokenizer,
-            query_max_tokens=config.query_max_tokens,
-            document_max_tokens=config.document_max_tokens,
-        )
-        total += sum(len(text) for text in texts) * len(batch) / len(part)
+        total += sum(len(text) for text in tokenize_batch(part, reader)) * len(batch) / len(part)
     return total / num_steps
 
 
 def steps_for_tokens(
-    batches: BatchSource, tokenizer: Tokenizer, config: TrainingConfig, *, max_tokens: int
+    batches: BatchSource, encoder: Encoder, config: TrainingConfig, *, max_tokens: int
 ) -> int:
     """How many steps read about ``max_tokens`` tokens; one at least."""
-    return max(1, round(max_tokens / tokens_per_step(batches, tokenizer, config)))
+    return max(1, round(max_tokens / tokens_per_step(batches, encoder, config)))
 
 
 def _first_rows(batch: Batch, num_rows: int) -> Batch:
