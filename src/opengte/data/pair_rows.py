@@ -1,0 +1,235 @@
+"""Pairs as Arrow columns: rows by number out, without touching the others.
+
+The same columns serve pairs in memory and the memory-mapped shards of a store. Beside the
+texts stand what a mixture needs to know of a row before it reads it: hashes and lengths.
+Axes: N rows, K rows asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from opengte.data.text_columns import estimate_tokens, text_hashes
+from opengte.errors import DataError
+from opengte.records import Pair
+
+_TEXTS = pa.list_(pa.string())
+_NUMBERS = pa.list_(pa.float64())
+TYPES: dict[str, pa.DataType] = {
+    "query": pa.string(),
+    "positive": pa.string(),
+    "negatives": _TEXTS,
+    "score": pa.float64(),
+    "negative_scores": _NUMBERS,
+    "group": pa.string(),
+    "kind": pa.string(),
+    "origin": pa.string(),
+    "query_hash": pa.uint64(),
+    "positive_hash": pa.uint64(),
+    "query_tokens": pa.int32(),
+    "positive_tokens": pa.int32(),
+}
+"""Every column a shard may have. All but the texts and their numbers may be absent, which
+means empty (for ``score``: not known) throughout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """K rows taken out: texts, hard negatives (None: no row has any) and scores (likewise)."""
+
+    queries: list[str]
+    positives: list[str]
+    negatives: list[list[str]] | None
+    scores: NDArray[np.float64] | None
+
+
+def pairs_to_batch(pairs: Sequence[Pair]) -> pa.RecordBatch:
+    """The columns of some pairs, less than 2 GiB of text in all."""
+    columns: dict[str, Any] = {
+        "query": [pair.query for pair in pairs],
+        "positive": [pair.positive for pair in pairs],
+        "negatives": [list(pair.negatives) for pair in pairs],
+        "score": [pair.score for pair in pairs],
+        "negative_scores": [list(pair.negative_scores) for pair in pairs],
+        "group": [pair.group for pair in pairs],
+        "kind": [pair.kind for pair in pairs],
+        "origin": [pair.origin for pair in pairs],
+    }
+    return columns_to_batch(columns)
+
+
+def columns_to_batch(columns: dict[str, Sequence[Any]]) -> pa.RecordBatch:
+    """Columns of Python values to Arrow; adds hashes and lengths, drops what is empty.
+
+    Raises:
+        pa.ArrowInvalid, pa.ArrowTypeError: a value is not of its column's type.
+        UnicodeEncodeError: a text holds a lone surrogate.
+    """
+    arrays: dict[str, pa.Array] = {}
+    for name, values in columns.items():
+        if name in ("query", "positive") or any(
+            value is not None and value != "" and value != [] for value in values
+        ):
+            arrays[name] = pa.array(values, TYPES[name])
+    for side in ("query", "positive"):
+        arrays[f"{side}_hash"] = pa.array(text_hashes(arrays[side]))
+        arrays[f"{side}_tokens"] = pa.array(estimate_tokens(arrays[side]))
+    ordered = [name for name in TYPES if name in arrays]
+    return pa.record_batch([arrays[name] for name in ordered], names=ordered)
+
+
+class PairRows:
+    """Random access to the rows of some record batches, in their order.
+
+    Args:
+        batches: columns as in ``TYPES``; one batch may stand several times.
+    """
+
+    def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
+        self._batches = list(batches)
+        self._columns: dict[tuple[int, str], Any] = {}
+        self._starts = np.zeros(len(self._batches) + 1, np.int64)
+        np.cumsum([batch.num_rows for batch in self._batches], out=self._starts[1:])
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[Pair]) -> PairRows:
+        """Hold pairs in memory."""
+        given = list(pairs)
+        step = 1 << 16
+        return cls([pairs_to_batch(given[i : i + step]) for i in range(0, len(given), step)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits over all rows."""
+        digest = hashlib.sha256()
+        for batch in self._batches:
+            for name in batch.schema.names:
+                digest.update(f"{name}:{batch.num_rows}".encode())
+                for buffer in _own_buffers(batch.column(name)):
+                    digest.update(buffer)
+        return digest.hexdigest()[:16]
+
+    def has(self, column: str) -> bool:
+        """Whether any row may hold something in ``column``."""
+        return any(column in batch.schema.names for batch in self._batches)
+
+    def take(self, rows: NDArray[np.int64]) -> Rows:
+        """Texts and scores of K rows, in the order asked for."""
+        place = self._place(rows)
+        negatives = self._objects("negatives", place, []) if self.has("negatives") else None
+        return Rows(
+            self._objects("query", place, ""),
+            self._objects("positive", place, ""),
+            negatives if negatives and any(negatives) else None,
+            self._numbers("score", place, np.nan) if self.has("score") else None,
+        )
+
+    def numbers(self, column: str, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
+        """A numeric column for K rows (or all); NaN stands for what is not known.
+
+        Args:
+            column: ``score``, ``query_hash``, ``positive_hash``, ``query_tokens``, ...
+            rows: row numbers; None reads all N.
+        """
+        missing = np.nan if column == "score" else 0
+        if rows is not None:
+            return self._numbers(column, self._place(rows), missing)
+        parts = [self._column(i, column, missing) for i in range(len(self._batches))]
+        return np.concatenate(parts) if parts else np.zeros(0, TYPES[column].to_pandas_dtype())
+
+    def pairs(self, rows: NDArray[np.int64] | None = None) -> Iterator[Pair]:
+        """The rows as they came in, all or some, whole blocks read at a time."""
+        numbers = np.arange(len(self)) if rows is None else rows
+        for begin in range(0, len(numbers), 4096):
+            yield from self._pairs(numbers[begin : begin + 4096])
+
+    def _pairs(self, rows: NDArray[np.int64]) -> Iterator[Pair]:
+        place = self._place(rows)
+        empty: dict[str, Any] = {"negatives": [], "score": None, "negative_scores": []}
+        names = ("query", "positive", "negatives", "score", "negative_scores")
+        columns = [
+            self._objects(name, place, empty.get(name, ""))
+            for name in (*names, "group", "kind", "origin")
+        ]
+        for query, positive, negatives, score, negative_scores, *rest in zip(*columns, strict=True):
+            yield Pair(query, positive, tuple(negatives), score, tuple(negative_scores), *rest)
+
+    def _place(self, rows: NDArray[np.int64]) -> _Place:
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
+            raise DataError(f"rows must lie in [0, {len(self)}), got {rows.min()}..{rows.max()}")
+        if len(self._batches) <= 1:
+            return _Place([(0, rows)], None)
+        shard = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(shard, kind="stable")
+        ends = np.searchsorted(shard[order], np.arange(len(self._batches) + 1))
+        within = (rows - self._starts[shard])[order]
+        parts = [(i, within[ends[i] : ends[i + 1]]) for i in np.flatnonzero(np.diff(ends)).tolist()]
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return _Place(parts, back)
+
+    def _objects(self, column: str, place: _Place, missing: Any) -> list[Any]:
+        """A column of texts, lists or optional numbers as Python values."""
+        kind = TYPES[column]
+        parts = []
+        for shard, within in place.parts:
+            batch = self._batches[shard]
+            if column in batch.schema.names:
+                parts.append(batch.column(column).take(pa.array(within)))
+            else:
+                parts.append(pa.repeat(pa.scalar(missing, kind), len(within)))
+        if not parts:
+            return []
+        whole = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+        if place.back is not None:
+            whole = whole.take(pa.array(place.back))
+        values: list[Any] = whole.to_pylist()
+        return values
+
+    def _numbers(self, column: str, place: _Place, missing: float) -> NDArray[Any]:
+        parts = [self._column(shard, column, missing)[within] for shard, within in place.parts]
+        if not parts:
+            return np.zeros(0, TYPES[column].to_pandas_dtype())
+        whole = np.concatenate(parts)
+        return whole if place.back is None else whole[place.back]
+
+    def _column(self, shard: int, column: str, missing: float) -> NDArray[Any]:
+        """One numeric column of one shard; where Arrow allows, a view of its memory."""
+        batch = self._batches[shard]
+        kind = TYPES[column]
+        if column not in batch.schema.names:
+            # A view of one value: no memory, whatever its length.
+            filled = np.array(missing, kind.to_pandas_dtype())
+            return np.broadcast_to(filled, (batch.num_rows,))
+        key = (id(batch), column)
+        if key not in self._columns:
+            array = batch.column(column)
+            if array.null_count:
+                array = array.fill_null(missing)
+            self._columns[key] = array.to_numpy(zero_copy_only=False)
+        return self._columns[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where K rows lie: (shard, rows within it) shard by shard, and how to put them in order."""
+
+    parts: list[tuple[int, NDArray[np.int64]]]
+    back: NDArray[np.int64] | None
+
+
+def _own_buffers(array: pa.Array) -> Iterator[memoryview]:
+    """The bytes of an array, made independent of how it was sliced."""
+    whole = pa.concat_arrays([array]) if array.offset else array
+    for buffer in whole.buffers():
+        if buffer is not None:
+            yield memoryview(buffer)
