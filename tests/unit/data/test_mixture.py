@@ -359,12 +359,12 @@ def test_negatives_are_a_few_at_a_time_and_others_in_other_epochs() -> None:
     seen: dict[int, list[str]] = {}
     for step in range(3):
         batch = mixture.batch(step)
-        for row, given in zip(batch.row_ids.tolist(), batch.negatives, strict=True):
-            seen.setdefault(row, []).extend(given)
+        for row, negatives_of in zip(batch.row_ids.tolist(), batch.negatives, strict=True):
+            seen.setdefault(row, []).extend(negatives_of)
     assert seen.pop(0) == ["only"] * 3
-    assert all(sorted(given) == list(negatives) for given in seen.values())
+    assert all(sorted(each) == list(negatives) for each in seen.values())
     whole = Mixture(mixture.sources, MixtureConfig(batch_size=8))
-    assert {len(given) for given in whole.batch(0).negatives} == {1, 6}
+    assert {len(each) for each in whole.batch(0).negatives} == {1, 6}
     none = Mixture(mixture.sources, MixtureConfig(batch_size=8, max_negatives=0))
     assert set(none.batch(0).negatives) == {()}
 
