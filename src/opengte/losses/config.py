@@ -13,7 +13,6 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from opengte.errors import ConfigError
 from opengte.losses.contrastive import contrastive_loss
 from opengte.losses.form import (
     ContrastiveForm,
@@ -24,6 +23,7 @@ from opengte.losses.form import (
     info_nce_form,
 )
 from opengte.losses.inputs import EmbeddedBatch
+from opengte.losses.scaling import checked_temperature
 
 Loss = Callable[[EmbeddedBatch], Float[Tensor, ""]]
 
@@ -50,7 +50,7 @@ class ImprovedContrastiveConfig:
 
     def __post_init__(self) -> None:
         """Check the temperature."""
-        _check_temperature(self.temperature)
+        checked_temperature(self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class InfoNCEConfig:
 
     def __post_init__(self) -> None:
         """Check the temperature."""
-        _check_temperature(self.temperature)
+        checked_temperature(self.temperature)
 
 
 LossConfig = ImprovedContrastiveConfig | InfoNCEConfig
@@ -101,8 +101,3 @@ def contrastive_form(config: LossConfig) -> ContrastiveForm:
         )
     plain = info_nce_form(direction=config.direction, hard_negatives=config.hard_negatives)
     return ContrastiveForm(partitions=plain.partitions, similarity=config.similarity)
-
-
-def _check_temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise ConfigError(f"temperature must be > 0, got {temperature}")

@@ -14,23 +14,27 @@ values and gradients in a few megabytes.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from opengte.errors import ConfigError
 from opengte.losses.form import (
     ContrastiveForm,
     Direction,
     HardNegatives,
-    Partition,
     improved_form,
     info_nce_form,
 )
 from opengte.losses.inputs import EmbeddedBatch
+from opengte.losses.own_negatives import own_negative_term
 from opengte.losses.relations import Relations
+from opengte.losses.scaling import (
+    checked_temperature,
+    false_negative_limits,
+    pair_logits,
+    scaled_vectors,
+)
+from opengte.losses.terms import all_terms, loss_from_terms
 
 
 def improved_contrastive_loss(
@@ -179,128 +183,77 @@ def contrastive_loss(
     Raises:
         ConfigError: the temperature is not above 0.
     """
-    texts = ScaledTexts.of(batch, form, temperature=temperature)
-    anchors = slice(batch.anchors.start, batch.anchors.stop)
-    blocks = _Blocks(texts, Relations.of(batch), anchors, batch.in_batch_negatives)
-    total = texts.queries.new_zeros(())
-    for partition in form.partitions:
-        log_partition = blocks.log_partition(partition)
-        total = total + partition.weight * (log_partition - blocks.positive).sum()
-    return total / len(batch)
+    checked_temperature(temperature)
+    has_negatives = batch.negatives is not None and len(batch.negatives) > 0
+    settings = {"in_batch_negatives": batch.in_batch_negatives, "has_negatives": has_negatives}
+    # Autocast would round the logits to 8 bits: at temperature 0.01 they would be off by 0.25.
+    with torch.autocast(batch.queries.device.type, enabled=False):
+        matrices = _Matrices(batch, form, temperature)
+        terms = {name: matrices.term(name) for name in all_terms(form, **settings)}
+        return loss_from_terms(form, matrices.positive, terms, batch_size=len(batch), **settings)
 
 
-class ScaledTexts:
-    """Vectors whose inner products (plus offsets) are the logits s / tau.
-
-    Temperature and normalisation live here, outside of every product, so that autograd sees
-    them on B x D numbers only.
-
-    Attributes:
-        queries, documents, negatives: vectors; ``negatives`` is (0, D) where there are none.
-        offsets: for each of the three, what is added to its logits, or None for cosine.
-    """
-
-    def __init__(self, vectors: tuple[Tensor, Tensor, Tensor], offsets: bool) -> None:
-        self.queries, self.documents, self.negatives = vectors
-        self.offsets = tuple(x.square().sum(-1) / -2 for x in vectors) if offsets else None
-
-    @classmethod
-    def of(
-        cls, batch: EmbeddedBatch, form: ContrastiveForm, *, temperature: float | Tensor
-    ) -> ScaledTexts:
-        """Normalise (for cosine) and divide by sqrt(tau)."""
-        if float(temperature) <= 0:
-            raise ConfigError(f"temperature must be > 0, got {float(temperature)}")
-        cosine = form.similarity == "cosine"
-
-        def scaled(x: Tensor | None) -> Tensor:
-            x = batch.queries[:0] if x is None else x
-            x = x.to(batch.compute_dtype)
-            if cosine:
-                x = torch.nn.functional.normalize(x, dim=-1)
-            return x / temperature**0.5
-
-        vectors = (scaled(batch.queries), scaled(batch.documents), scaled(batch.negatives))
-        return cls(vectors, offsets=not cosine)
-
-
-class _Blocks:
-    """The blocks of logits of the anchors, each made at most once."""
+class _Matrices:
+    """The whole similarity matrices between anchors and all texts, each made at most once."""
 
     def __init__(
-        self, texts: ScaledTexts, relations: Relations, anchors: slice, in_batch: bool
+        self, batch: EmbeddedBatch, form: ContrastiveForm, temperature: float | Tensor
     ) -> None:
-        self.texts, self.relations, self.anchors, self.in_batch = (
-            texts,
-            relations,
-            anchors,
-            in_batch,
+        self.batch, self.form, self.temperature = batch, form, temperature
+        self.relations = Relations.of(batch)
+        self.rows = slice(batch.anchors.start, batch.anchors.stop)
+        negatives = batch.queries[:0] if batch.negatives is None else batch.negatives
+        sides = {"query": batch.queries, "document": batch.documents, "negative": negatives}
+        self.texts = {k: scaled_vectors(x, form, temperature) for k, x in sides.items()}
+        self.all_rows = slice(0, len(batch))
+        self.all_negatives = slice(0, len(negatives))
+        self.positive = pair_logits(
+            self.texts["query"][self.rows], self.texts["document"][self.rows], form
         )
-        self.everything = slice(0, len(texts.queries))
-        self.every_negative = slice(0, len(texts.negatives))
-        self.positive = self._positive()
+        self.limits = false_negative_limits(form, self.positive, temperature)
         self._made: dict[tuple[str, str], Tensor] = {}
 
-    def _positive(self) -> Float[Tensor, " I"]:
-        rows, texts = self.anchors, self.texts
-        positive = (texts.queries[rows] * texts.documents[rows]).sum(-1)
-        if texts.offsets is not None:
-            positive = positive + texts.offsets[0][rows] + texts.offsets[1][rows]
-        return positive
+    def term(self, name: str) -> Float[Tensor, " A"]:
+        """Log of the sum of e^logit over everything that ``name`` stands for."""
+        if name == "own_negative":
+            return own_negative_term(
+                self.batch, self.form, self.relations, self.temperature, self.limits
+            )
+        left, right = name.split("_")
+        logits, masked = self._logits(left, right), self._masked(left, right)
+        if masked is not None:
+            # Finite, so that a row with nothing left has gradient 0 and not NaN.
+            logits = logits.masked_fill(masked, torch.finfo(logits.dtype).min / 4)
+        return torch.logsumexp(logits, dim=1)
 
-    def log_partition(self, partition: Partition) -> Float[Tensor, " I"]:
-        """Log Z of every anchor."""
-        terms = [self.positive + math.log(partition.num_positives)]
-        if self.in_batch:
-            names = ("query_document", "query_query", "document_query", "document_document")
-            for name in names:
-                if getattr(partition, name):
-                    left, right = name.split("_")
-                    terms.append(self._among_rows(left, right))
-        if partition.hard_negatives is not None and len(self.texts.negatives):
-            own_only = partition.hard_negatives == "own" or not self.in_batch
-            terms.append(self._query_negatives(own_only))
-            if partition.document_document and not own_only:
-                terms.append(self._document_negatives())
-        return torch.logsumexp(torch.stack(terms), dim=0)
-
-    def _among_rows(self, left: str, right: str) -> Float[Tensor, " I"]:
-        masked = self.relations.not_negatives(self.anchors, self.everything)
-        return _masked_logsumexp(self._logits(left, right), masked)
-
-    def _query_negatives(self, own_only: bool) -> Float[Tensor, " I"]:
-        masked = self.relations.related_negatives(self.anchors, self.every_negative)
-        if own_only:
-            others = ~self.relations.owned(self.anchors, self.every_negative)
-            masked = others if masked is None else masked | others
-        return _masked_logsumexp(self._logits("query", "negative"), masked)
-
-    def _document_negatives(self) -> Float[Tensor, " I"]:
-        masked = self.relations.same_query(self.anchors, self.every_negative)
-        related = self.relations.related_negatives(self.anchors, self.every_negative)
-        masked = masked if related is None else masked | related
-        return _masked_logsumexp(self._logits("document", "negative"), masked)
-
-    def _logits(self, left: str, right: str) -> Float[Tensor, "I J"]:
-        if (left, right) in self._made:
-            return self._made[left, right]
-        rows, texts = self.anchors, self.texts
-        vectors = {"query": 0, "document": 1, "negative": 2}
-        sides = (texts.queries, texts.documents, texts.negatives)
-        x, y = sides[vectors[left]], sides[vectors[right]]
-        if (right, left) in self._made and rows == self.everything:
-            logits = self._made[right, left].T
+    def _masked(self, left: str, right: str) -> Tensor | None:
+        if right == "negative":
+            masked = self.relations.related_negatives(self.rows, self.all_negatives)
+            if left == "document":
+                same = self.relations.same_query(self.rows, self.all_negatives)
+                masked = same if masked is None else masked | same
         else:
-            logits = x[rows] @ y.T
-            if texts.offsets is not None:
-                offsets = texts.offsets
-                logits = logits + offsets[vectors[left]][rows, None] + offsets[vectors[right]]
-        self._made[left, right] = logits
-        return logits
+            masked = self.relations.not_negatives(self.rows, self.all_rows)
+        seen = None if self.limits is None else self._seen_by_query(left, right)
+        if self.limits is None or seen is None:
+            return masked
+        similar = seen.detach() > self.limits[:, None]
+        return similar if masked is None else masked | similar
 
+    def _seen_by_query(self, left: str, right: str) -> Tensor | None:
+        """The logits that the false-negative rule looks at."""
+        if left == "query" or right == "query":
+            return self._logits(left, right)
+        return self._logits("query", right) if self.form.margin_on_documents else None
 
-def _masked_logsumexp(logits: Float[Tensor, "I J"], masked: Tensor | None) -> Float[Tensor, " I"]:
-    if masked is not None:
-        # Finite, so that a row with nothing left has gradient 0 and not NaN; e^ of it adds 0 to Z.
-        logits = logits.masked_fill(masked, torch.finfo(logits.dtype).min / 4)
-    return torch.logsumexp(logits, dim=1)
+    def _logits(self, left: str, right: str) -> Float[Tensor, "A J"]:
+        if (left, right) not in self._made:
+            if (right, left) in self._made and self.rows == self.all_rows:
+                return self._made[right, left].T
+            rows, columns = self.texts[left][self.rows], self.texts[right]
+            logits = rows @ columns.T
+            if self.form.similarity == "squared_distance":
+                logits = logits - rows.square().sum(1, keepdim=True) / 2
+                logits = logits - columns.square().sum(1) / 2
+            self._made[left, right] = logits
+        return self._made[left, right]

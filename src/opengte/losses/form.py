@@ -51,10 +51,15 @@ class ContrastiveForm:
         partitions: the softmaxes whose negative log-likelihoods are added up.
         similarity: cosine, or -|x - y|^2 / 2 of the embeddings as they are: for unit vectors the
             two differ by a constant, and so give one loss.
+        false_negative_margin: a text more similar to q_i than its document is, by more than
+            this, is taken for a false negative and left out of Z_i; None keeps every text.
+        margin_on_documents: whether such a text is left out of the document-document block too.
     """
 
     partitions: tuple[Partition, ...]
     similarity: Similarity = "cosine"
+    false_negative_margin: float | None = None
+    margin_on_documents: bool = True
 
 
 def improved_form(

@@ -140,17 +140,20 @@ class Relations:
         places = torch.searchsorted(self.answers, keys).clamp_(max=len(self.answers) - 1)
         return self.answers[places] == keys
 
-    def owned(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"]:
-        """Which hard negatives are those of which row."""
+    def known_answers(self) -> Bool[Tensor, " N"]:
+        """Which hard negatives hold a text that is known to answer the query they stand with."""
         assert self.owners is not None
-        numbers = torch.arange(rows.start, rows.stop, device=self.owners.device)
-        return numbers[:, None] == self.owners[None, columns]
+        if self.negatives is None or self.queries is None or self.answers is None:
+            return torch.zeros(self.num_negatives, dtype=torch.bool, device=self.device)
+        keys = self.queries[self.owners] * self.num_documents + self.negatives
+        return torch.isin(keys, self.answers)
 
     def same_query(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"]:
         """Which hard negatives were mined for the query of which row, under any row number."""
         assert self.owners is not None
         if self.queries is None:
-            return self.owned(rows, columns)
+            numbers = torch.arange(rows.start, rows.stop, device=self.device)
+            return numbers[:, None] == self.owners[None, columns]
         return self.queries[rows, None] == self.queries[self.owners[columns]][None, :]
 
 

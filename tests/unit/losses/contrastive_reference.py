@@ -39,14 +39,20 @@ def other_rows(
             continue
         if answers(batch, j, document_label(batch, i)):
             continue
-        if partition.query_document:
-            terms.append(logit(form, q[i], d[j], temperature))
-        if partition.query_query:
-            terms.append(logit(form, q[i], q[j], temperature))
-        if partition.document_query:
-            terms.append(logit(form, d[i], q[j], temperature))
-        if partition.document_document:
-            terms.append(logit(form, d[i], d[j], temperature))
+        query_document = logit(form, q[i], d[j], temperature)
+        query_query = logit(form, q[i], q[j], temperature)
+        document_query = logit(form, d[i], q[j], temperature)
+        document_document = logit(form, d[i], d[j], temperature)
+        limit = false_negative_limit(batch, form, i, temperature)
+        if partition.query_document and query_document <= limit:
+            terms.append(query_document)
+        if partition.query_query and query_query <= limit:
+            terms.append(query_query)
+        if partition.document_query and document_query <= limit:
+            terms.append(document_query)
+        too_similar = form.margin_on_documents and query_document > limit
+        if partition.document_document and not too_similar:
+            terms.append(document_document)
     return terms
 
 
@@ -57,15 +63,29 @@ def hard_negatives(
         return []
     assert batch.negative_owners is not None
     own_only = partition.hard_negatives == "own" or not batch.in_batch_negatives
+    limit = false_negative_limit(batch, form, i, temperature)
     terms = []
     for k, owner in enumerate(batch.negative_owners.tolist()):
         label = None if batch.negative_labels is None else int(batch.negative_labels[k])
         if answers(batch, i, label) or (own_only and owner != i):
             continue
-        terms.append(logit(form, batch.queries[i], batch.negatives[k], temperature))
-        if partition.document_document and not own_only and not same_query(batch, i, owner):
+        query_negative = logit(form, batch.queries[i], batch.negatives[k], temperature)
+        if query_negative <= limit:
+            terms.append(query_negative)
+        too_similar = form.margin_on_documents and query_negative > limit
+        kin = own_only or same_query(batch, i, owner)
+        if partition.document_document and not kin and not too_similar:
             terms.append(logit(form, batch.documents[i], batch.negatives[k], temperature))
     return terms
+
+
+def false_negative_limit(
+    batch: EmbeddedBatch, form: ContrastiveForm, i: int, temperature: float
+) -> float:
+    if form.false_negative_margin is None:
+        return math.inf
+    positive = logit(form, batch.queries[i], batch.documents[i], temperature)
+    return positive + form.false_negative_margin / temperature
 
 
 def logit(form: ContrastiveForm, x: Tensor, y: Tensor, temperature: float) -> float:

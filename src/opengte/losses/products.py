@@ -1,0 +1,127 @@
+"""Two tiles of vectors -> their inner products, as fast and as exactly as the machine allows.
+
+Axes: M vectors of all texts, K values each; I rows and J columns of one tile.
+
+Two facts of CPUs stand behind this file. MKL, torch's float32 matrix product, takes its slow
+path on processors that are not Intel's: oneDNN, which torch also carries, runs at twice its
+speed there. And torch's bfloat16 product rounds its *result* to 8 bits as well: a logit of 100
+would be off by 0.25. So a whole number close to the logits that matter is subtracted inside the
+product, by one more column on either side, where it costs nothing and is exact.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ProductType = Literal["exact", "bfloat16"]
+
+
+class ExactProducts:
+    """Products in the precision of the vectors: float32 or float64.
+
+    Args:
+        vectors: all texts; a logit is the inner product of two of them.
+        offsets: what is added to every logit of a text, or None.
+    """
+
+    def __init__(self, vectors: Float[Tensor, "M K"], offsets: Float[Tensor, " M"] | None) -> None:
+        self.vectors, self.offsets = vectors, offsets
+        self._transposed: tuple[slice, Tensor] | None = None
+
+    def logits(self, rows: slice, columns: slice, reference: float = 0.0) -> Float[Tensor, "I J"]:
+        """The logits of two groups of texts, less ``reference``; a tensor that may be changed."""
+        if self._transposed is None or self._transposed[0] != columns:
+            self._transposed = (columns, self.vectors[columns].T.contiguous())
+        right = self._transposed[1]
+        if self.offsets is None:
+            bias = right.new_full((right.shape[1],), -reference)
+            return matrix_product(self.vectors[rows], right, bias)
+        bias = self.offsets[columns] - reference
+        return matrix_product(self.vectors[rows], right, bias).add_(self.offsets[rows, None])
+
+    def weighted(
+        self, weights: Float[Tensor, "I J"], rows: slice, columns: slice
+    ) -> tuple[Float[Tensor, "I K"], Float[Tensor, "J K"]]:
+        """Sum the vectors of the columns for each row, and those of the rows for each column."""
+        return (
+            matrix_product(weights, self.vectors[columns]),
+            matrix_product(weights.T.contiguous(), self.vectors[rows]),
+        )
+
+
+class BFloat16Products:
+    """Products of bfloat16 roundings, summed in float32; results keep float32's range.
+
+    Args:
+        vectors: float32 vectors of all texts.
+        offsets: what is added to every logit of a text, or None.
+        levels: about half the largest logit of each text: where its rounding must be finest.
+    """
+
+    def __init__(
+        self,
+        vectors: Float[Tensor, "M K"],
+        offsets: Float[Tensor, " M"] | None,
+        levels: Float[Tensor, " M"],
+    ) -> None:
+        # Whole numbers up to 127 have no rounding error in bfloat16.
+        self.levels = levels.round().clamp(-127, 127)
+        self.vectors = vectors.bfloat16()
+        self.offsets = self.levels if offsets is None else self.levels + offsets
+        self._transposed: tuple[slice, Tensor] | None = None
+
+    def logits(self, rows: slice, columns: slice, reference: float = 0.0) -> Float[Tensor, "I J"]:
+        """The logits of two groups of texts, less ``reference``; a tensor that may be changed."""
+        if self._transposed is None or self._transposed[0] != columns:
+            self._transposed = (columns, self._augmented(columns, level_first=False).T.contiguous())
+        product = torch.mm(self._augmented(rows, level_first=True), self._transposed[1])
+        tile = product.float()
+        return tile.add_(self.offsets[rows, None]).add_(self.offsets[columns] - reference)
+
+    def _augmented(self, texts: slice, *, level_first: bool) -> Tensor:
+        level = -self.levels[texts, None].bfloat16()
+        one = torch.ones_like(level)
+        ends = (level, one) if level_first else (one, level)
+        return torch.cat([self.vectors[texts], *ends], dim=1)
+
+    def weighted(
+        self, weights: Float[Tensor, "I J"], rows: slice, columns: slice
+    ) -> tuple[Float[Tensor, "I K"], Float[Tensor, "J K"]]:
+        """Sum the vectors of the columns for each row, and those of the rows for each column."""
+        rounded = weights.bfloat16()
+        return (
+            torch.mm(rounded, self.vectors[columns]),
+            torch.mm(rounded.T, self.vectors[rows]),
+        )
+
+
+def matrix_product(
+    left: Float[Tensor, "I K"], right: Float[Tensor, "K J"], bias: Float[Tensor, " J"] | None = None
+) -> Float[Tensor, "I J"]:
+    """``left @ right + bias`` for tensors whose rows are contiguous."""
+    if left.dtype == torch.float32 and left.device.type == "cpu" and _onednn_is_faster():
+        # oneDNN wants the second factor as the weight of a linear layer: its transposed view.
+        return torch.ops.mkldnn._linear_pointwise(left, right.T, bias, "none", [], "")
+    return torch.mm(left, right) if bias is None else torch.addmm(bias, left, right)
+
+
+@functools.cache
+def _onednn_is_faster() -> bool:
+    """Whether this is a processor on which MKL takes its slow path, and oneDNN is there.
+
+    Decided by the maker's name and not by a stopwatch, so that a run repeats bit for bit.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops, "mkldnn"):
+        return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
