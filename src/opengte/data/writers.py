@@ -100,6 +100,20 @@ def write_beir(
                     write(f"{query_id}\t{document_id}\t{grade}\n".encode())
 
 
+def write_documents(path: str | Path, documents: Iterable[Document]) -> int:
+    """Write one JSON object a line, as in a BEIR corpus; ``read_documents`` reads it back.
+
+    Returns:
+        How many were written.
+    """
+    number = 0
+    with _compressed(Path(path)) as write:
+        for document in documents:
+            write(_dumps(document_row(document)) + b"\n")
+            number += 1
+    return number
+
+
 def document_row(document: Document) -> dict[str, Any]:
     """The line of a BEIR corpus, with our own fields where they hold something."""
     row: dict[str, Any] = {
