@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from opengte.errors import ConfigError
-from opengte.model_folder import PoolingMode
+from opengte.model_modules import PoolingMode
 from opengte.text.prompts import Prompts
 
 Delimiters = tuple[tuple[int, ...], tuple[int, ...]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from opengte.model_folder import revision_digest
+from opengte.model_files import revision_digest
 from opengte.models.backbone import Backbone
 from opengte.safetensors_header import tensor_label
 

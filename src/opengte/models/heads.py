@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from opengte.errors import ConfigError
+from opengte.model_modules import ACTIVATIONS as ACTIVATION_NAMES
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda values: values,
@@ -52,9 +53,7 @@ class Dense(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Its ``config.json`` in a sentence-transformers folder."""
-        from opengte.model_folder import ACTIVATIONS as NAMES
-
-        by_name = {ours: theirs for theirs, ours in NAMES.items()}
+        by_name = {ours: theirs for theirs, ours in ACTIVATION_NAMES.items()}
         return {
             "in_features": self.linear.in_features,
             "out_features": self.linear.out_features,

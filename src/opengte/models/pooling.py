@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from opengte.model_folder import PoolingMode
+from opengte.model_modules import PoolingMode
 from opengte.models.packing import PackedTokens
 
 

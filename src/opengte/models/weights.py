@@ -13,15 +13,8 @@ from torch import Tensor
 
 from opengte.atomic import atomic_folder, write_json
 from opengte.errors import ModelFolderError
-from opengte.model_folder import (
-    LEGACY_POOLING_KEYS,
-    MANIFEST,
-    POOLING_NAMES,
-    DenseLayer,
-    ModelFolder,
-    PoolingMode,
-    file_digest,
-)
+from opengte.model_folder import MANIFEST, ModelFolder, file_digest
+from opengte.model_modules import LEGACY_POOLING_KEYS, POOLING_NAMES, DenseLayer, PoolingMode
 from opengte.models.backbone import Backbone
 from opengte.models.bert import BERT_TYPES, PackedBert, from_checkpoint
 from opengte.models.config import EncoderSettings
