@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opengte.contracts import Progress
-from opengte.errors import ConfigError, DataError
+from opengte.errors import ConfigError, UserError
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
 
 # Bumped whenever a vector moves, so that the space changes its name with it.
@@ -127,8 +127,10 @@ class HashEncoder:
         known = self.space.matryoshka_dimensions
         if dimensions is None or dimensions == self.space.dimensions or dimensions in known:
             return dimensions or self.space.dimensions
-        sizes = sorted({*known, self.space.dimensions})
-        raise ConfigError(f"dimensions must be one of {sizes}, got {dimensions}")
+        sizes = ", ".join(map(str, sorted({*known, self.space.dimensions})))
+        raise UserError(
+            f"dimensions must be one the model was trained for ({sizes}), got {dimensions}"
+        )
 
     def _prompt(self, kind: Kind | None, prompt: str | None) -> str:
         if prompt is not None:
@@ -145,9 +147,9 @@ class HashEncoder:
         if len(text_words) <= room:
             return prompt_words + text_words, False
         if truncate == "none":
-            raise DataError(
-                f"text {row} has {len(prompt_words) + len(text_words)} tokens, more than "
-                f"max_tokens {self.space.max_tokens}; shorten it or allow truncation"
+            raise UserError(
+                f"text {row} has {len(prompt_words) + len(text_words)} tokens, the model reads "
+                f"{self.space.max_tokens}; shorten it, or let it be cut with truncate='end'"
             )
         kept = text_words[:room] if truncate == "end" else text_words[len(text_words) - room :]
         return prompt_words + kept, True

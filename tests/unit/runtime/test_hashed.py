@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opengte.contracts import TextEncoder
-from opengte.errors import ConfigError, DataError
+from opengte.errors import ConfigError, UserError
 from opengte.runtime.hashed import HashEncoder, words
 
 TEXTS = st.lists(st.text(max_size=40), min_size=1, max_size=8)
@@ -93,7 +93,7 @@ def test_truncation_never_eats_the_prompt():
 
 
 def test_error_names_the_text_that_is_too_long():
-    with pytest.raises(DataError, match="text 1 has 4 tokens, more than max_tokens 3; shorten"):
+    with pytest.raises(UserError, match="text 1 has 4 tokens, the model reads 3; shorten it"):
         HashEncoder(max_tokens=3).encode(["a", "a b c d"], truncate="none")
 
 
@@ -106,7 +106,7 @@ def test_declared_prefix_is_cut_and_renormalised():
     np.testing.assert_allclose(
         cut, full[:, :16] / np.linalg.norm(full[:, :16], axis=1, keepdims=True), atol=1e-6
     )
-    with pytest.raises(ConfigError, match=r"dimensions must be one of \[16, 64\], got 32"):
+    with pytest.raises(UserError, match=r"trained for \(16, 64\), got 32"):
         encoder.encode(["x"], dimensions=32)
 
 
