@@ -19,8 +19,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from opengte.atomic import recover_folder, write_json, write_text
+from opengte.contracts import TextEncoder
 from opengte.errors import ConfigError
 from opengte.pipeline.console import Console, format_seconds
+from opengte.pipeline.embedding_cache import CachedEncoder
 from opengte.pipeline.environment import describe_environment, peak_rss_mb
 from opengte.pipeline.recipe import BASE, Recipe
 from opengte.pipeline.stage_configs import BackboneConfig, stage_references
@@ -61,6 +63,7 @@ class StageContext:
         base_folder: that folder.
         results: the stages before this one.
         console: for progress.
+        load_encoder: opens a model folder with a longest input.
     """
 
     name: str
@@ -72,10 +75,17 @@ class StageContext:
     base_folder: Path
     results: Mapping[str, StageResult]
     console: Console
+    load_encoder: Callable[[Path, int], TextEncoder]
 
     def model_folder(self, reference: str) -> Path:
         """The folder of the model that a stage refers to."""
         return self.base_folder if reference == BASE else self.results[reference].output
+
+    def encoder(self, reference: str) -> TextEncoder:
+        """The model that a stage refers to, embedding each text once in the whole run."""
+        folder = self.model_folder(reference)
+        encoder = self.load_encoder(folder, self.backbone.max_tokens)
+        return CachedEncoder(encoder, self.run_folder / "cache")
 
 
 StageFunction = Callable[[Any, StageContext], Mapping[str, Any]]
@@ -102,6 +112,7 @@ def run_recipe(
     *,
     kinds: Mapping[str, StageKind],
     find_model: Callable[[str], Path],
+    load_encoder: Callable[[Path, int], TextEncoder],
     fingerprint_model: Callable[[Path], str],
     console: Console,
     until: str | None = None,
@@ -113,6 +124,7 @@ def run_recipe(
         folder: the run folder; made if absent, continued if it holds a run.
         kinds: how each kind of stage is run.
         find_model: name of a model -> its folder.
+        load_encoder: folder and longest input -> encoder.
         fingerprint_model: folder -> hash of weights and tokenizer.
         console: for progress.
         until: stop after this stage.
@@ -148,6 +160,7 @@ def run_recipe(
                 base_folder=base_folder,
                 results=results,
                 console=console,
+                load_encoder=load_encoder,
             )
             done = _run_stage(kind, config, context, fingerprint)
             console.line(f"{label}: done in {format_seconds(done.seconds)}")
@@ -161,10 +174,10 @@ def run_recipe(
 
 def _claim(folder: Path) -> None:
     """Refuse to write into a folder that holds something other than a run."""
-    marker = folder / "recipe.resolved.yaml"
+    markers = [folder / "recipe.resolved.yaml", folder / "calibration.json"]
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file; --out needs a folder", path=folder)
-    if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
+    if folder.is_dir() and any(folder.iterdir()) and not any(m.exists() for m in markers):
         raise ConfigError(
             "holds files that no run of ours made; choose an empty or new folder with --out",
             path=folder,

@@ -66,6 +66,7 @@ class CorpusStage(Settings):
         test_queries, dev_queries: wanted sizes of the two held-out sets.
         pool_documents: documents among which test queries search, undocumented functions too.
         dev_pool_documents: the same for dev queries.
+        index_documents: documents put aside for the index: the pool and the user's own.
         minimum_statements: of an undocumented function in the pool.
         near_duplicate_threshold: Jaccard similarity from which texts may not cross the split.
     """
@@ -80,6 +81,7 @@ class CorpusStage(Settings):
     dev_queries: int = Field(default=300, ge=10)
     pool_documents: int = Field(default=5_000, ge=10)
     dev_pool_documents: int = Field(default=1_500, ge=10)
+    index_documents: int = Field(default=20_000, ge=1)
     minimum_statements: int = Field(default=3, ge=0)
     near_duplicate_threshold: float = Field(default=0.7, gt=0, le=1)
     output: str | None = None
@@ -196,6 +198,7 @@ class ReportStage(Settings):
     Attributes:
         base, stage1, final: evaluations of the three models.
         corpus, pretraining, finetuning, mining, merge, export, index: the stages told about.
+        corpus_name: what was searched, for the first sentence of the page.
         num_examples: searches shown that got better, and as many that got worse.
         example_searches: searches printed at the end, before and after.
     """
@@ -211,6 +214,7 @@ class ReportStage(Settings):
     merge: MergeReference
     export: ExportReference
     index: IndexReference
+    corpus_name: str = "the held-out packages"
     num_examples: int = Field(default=10, ge=1)
     example_searches: int = Field(default=3, ge=0)
     output: str | None = None

@@ -20,7 +20,7 @@ from opengte.data.near_duplicates import overlap
 from opengte.data.readers import read_pairs
 from opengte.data.readers.report import ReadReport
 from opengte.data.readers.tree import SourceFile, language_of, read_tree
-from opengte.data.writers import write_pairs
+from opengte.data.writers import write_documents, write_pairs
 from opengte.errors import DataError
 from opengte.pipeline.corpus.collect import Collected, collect, package_of, regroup
 from opengte.pipeline.corpus.gather import (
@@ -75,7 +75,16 @@ def run(config: CorpusStage, context: StageContext) -> Mapping[str, Any]:
         write_pairs(folder / "train.jsonl", corpus.train)
         corpus.dev.write(folder / "dev", "dev")
         corpus.test.write(folder / "test", "test")
+        write_documents(folder / "documents.jsonl", _searchable(corpus, asked, config))
     return facts
+
+
+def _searchable(corpus: Corpus, asked: Collected, config: CorpusStage) -> list[Document]:
+    """What the index holds: the test pool, and everything of the user's own."""
+    own = [*_documents(asked.pairs), *asked.undocumented] if config.paths else []
+    unique = {document.text: document for document in (*own, *corpus.test.documents)}
+    named = list(unique.values())[: config.index_documents]
+    return [replace(document, id=f"{document.origin}#{n}") for n, document in enumerate(named)]
 
 
 def external_inputs(config: CorpusStage) -> Mapping[str, Any]:

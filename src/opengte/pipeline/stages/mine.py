@@ -1,0 +1,43 @@
+"""The mine stage: pairs -> the same pairs with hard negatives, and a report of what was refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from opengte.atomic import atomic_folder, write_json
+from opengte.data.readers import read_pairs
+from opengte.data.writers import write_pairs
+from opengte.mining.mine import mine_negatives
+from opengte.mining.teachers import EncoderTeacher, Teacher
+from opengte.pipeline.runner import StageContext
+from opengte.pipeline.stage_configs import MineStage
+
+
+def run(config: MineStage, context: StageContext) -> Mapping[str, Any]:
+    """Rank the training documents for a draw of the training queries."""
+    path = context.results[config.pairs].output / "train.jsonl"
+    pairs = [p for p in read_pairs(path) if not config.kinds or p.kind in config.kinds]
+    positions = sorted(
+        random.Random(context.seed).sample(range(len(pairs)), min(config.max_queries, len(pairs)))
+    )
+    encoder = context.encoder(config.model)
+    teacher: Teacher = EncoderTeacher(encoder)
+    result = mine_negatives(
+        [pairs[i] for i in positions],
+        None,
+        teacher,
+        replace(config.rules, seed=context.seed),
+        folder=context.work / "mining",
+        progress=context.console.progress("mining", unit="texts"),
+    )
+    mined = list(result.pairs)
+    report = result.report.to_dict() if hasattr(result.report, "to_dict") else {}
+    with atomic_folder(context.output) as folder:
+        write_pairs(folder / "train.jsonl", mined)
+        write_json(folder / "report.json", report)
+    found = sum(len(pair.negatives) for pair in mined)
+    context.console.line(f"  {found:,} hard negatives for {len(mined):,} queries")
+    return {"num_queries": len(mined), "num_negatives": found, "report": report}
