@@ -16,6 +16,7 @@ from typing import Literal
 
 HardNegatives = Literal["own", "all"]
 Similarity = Literal["cosine", "squared_distance"]
+InstructorVariant = Literal["paper", "code"]
 Direction = Literal["query_to_document", "symmetric_mean", "symmetric_sum"]
 
 
@@ -27,9 +28,9 @@ class Partition:
         query_document: s(q_i, d_j) for the documents of other rows.
         query_query: s(q_i, q_j) for the queries of other rows.
         document_query: s(d_i, q_j) for the queries of other rows.
-        document_document: s(d_i, d_j) for the documents of other rows and, where
-            ``hard_negatives`` is ``all``, s(d_i, n_k) for the hard negatives of other queries.
+        document_document: s(d_i, d_j) for the documents of other rows.
         hard_negatives: s(q_i, n_k) for the negatives of row i alone or for all; None for none.
+        document_negatives: s(d_i, n_k) for the hard negatives of other queries.
         num_positives: how often e^{s(q_i, d_i) / tau} stands in Z_i.
         weight: w_p.
     """
@@ -39,6 +40,7 @@ class Partition:
     document_query: bool = False
     document_document: bool = False
     hard_negatives: HardNegatives | None = None
+    document_negatives: bool = False
     num_positives: int = 1
     weight: float = 1.0
 
@@ -85,6 +87,7 @@ def improved_form(
                 document_query=document_query,
                 document_document=document_document,
                 hard_negatives=hard_negatives,
+                document_negatives=document_document and hard_negatives == "all",
                 num_positives=2 if twice else 1,
             ),
         )
@@ -100,3 +103,48 @@ def info_nce_form(
     if direction == "query_to_document":
         return ContrastiveForm(partitions=(forward,))
     return ContrastiveForm(partitions=(forward, Partition(document_query=True, weight=weight)))
+
+
+def qwen3_form(
+    *,
+    query_document: bool = True,
+    margin: float | None = 0.1,
+    margin_on_documents: bool = True,
+    hard_negatives: HardNegatives = "all",
+) -> ContrastiveForm:
+    """Qwen3-Embedding's masked partition function (arXiv:2506.05176, eq. 1).
+
+        Z_i = e^{s(q_i, d_i) / tau} + sum_k m_ik e^{s(q_i, n_ik) / tau}
+              + sum_{j != i} m_ij e^{s(q_i, q_j) / tau} + sum_{j != i} m_ij e^{s(d_i, d_j) / tau}
+              [+ sum_{j != i} m_ij e^{s(q_i, d_j) / tau}],
+
+    m_ij = 0 where s_ij > s(q_i, d_i) + margin or d_j is d_i (equal labels), s_ij being the score
+    of (q_i, d_j) or (q_i, q_j). The bracket is missing in print; a maintainer confirmed it.
+    d_j ranges over the other rows' documents and, with ``all``, their hard negatives.
+    """
+    partition = Partition(
+        query_document=query_document,
+        query_query=True,
+        document_document=True,
+        hard_negatives=hard_negatives if query_document else "own",
+        document_negatives=hard_negatives == "all",
+    )
+    return ContrastiveForm(
+        partitions=(partition,),
+        false_negative_margin=margin,
+        margin_on_documents=margin_on_documents,
+    )
+
+
+def instructor_form(*, variant: InstructorVariant = "paper") -> ContrastiveForm:
+    """INSTRUCTOR's two softmaxes, added up (arXiv:2212.09741, section 2.2).
+
+    In both, each document must also be told from the other queries. In the paper a query sees
+    the documents of other rows and its own hard negatives; in the released code it sees all hard
+    negatives of the batch, and no other row's document.
+    """
+    if variant == "paper":
+        forward = Partition(query_document=True, hard_negatives="own")
+    else:
+        forward = Partition(hard_negatives="all")
+    return ContrastiveForm(partitions=(forward, Partition(document_query=True)))

@@ -43,13 +43,13 @@ def terms_of(
     if in_batch_negatives:
         blocks = ("query_document", "query_query", "document_query", "document_document")
         names += [name for name in blocks if getattr(partition, name)]
-    if has_negatives and partition.hard_negatives is not None:
-        if partition.hard_negatives == "own" or not in_batch_negatives:
-            names.append("own_negative")
-        else:
-            names.append("query_negative")
-            if partition.document_document:
-                names.append("document_negative")
+    if not has_negatives:
+        return tuple(names)
+    if partition.hard_negatives is not None:
+        own_only = partition.hard_negatives == "own" or not in_batch_negatives
+        names.append("own_negative" if own_only else "query_negative")
+    if partition.document_negatives and in_batch_negatives:
+        names.append("document_negative")
     return tuple(names)
 
 

@@ -22,6 +22,8 @@ from opengte.losses.terms import Side
 from opengte.losses.tiles import Tile, TilePlan
 
 _Method = Literal["shared_reference", "running_maximum"]
+_METHODS: tuple[_Method, ...] = ("shared_reference", "running_maximum")
+"""Tried in this order; the last one needs no check."""
 
 
 class Screen(NamedTuple):
@@ -63,9 +65,10 @@ class TileSums:
 
     def log_sums(self) -> tuple[Float[Tensor, "T A"], _Method]:
         """Log2 of every term, -inf where nothing is summed, and the method that found it."""
-        shared = self._by_shared_reference()
-        if self.always_in_range or shared.numel() == 0 or bool((shared > self.floor).all()):
-            return shared, "shared_reference"
+        if "shared_reference" in _METHODS:
+            shared = self._by_shared_reference()
+            if self.always_in_range or bool((shared > self.floor).all()):
+                return shared, "shared_reference"
         return self._by_running_maximum(), "running_maximum"
 
     def _by_shared_reference(self) -> Float[Tensor, "T A"]:

@@ -143,7 +143,8 @@ def tiled_loss(
         relations=relations,
         tile_size=tile_size,
     )
-    temperature = torch.as_tensor(temperature, device=device)
+    if not isinstance(temperature, Tensor):
+        temperature = torch.tensor(temperature, dtype=torch.float64)
     with torch.autocast(device.type, enabled=False):
         positive, *values = TiledTerms.apply(
             plan, form, products, temperature, batch.queries, batch.documents, in_tiles

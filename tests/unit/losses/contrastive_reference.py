@@ -59,22 +59,23 @@ def other_rows(
 def hard_negatives(
     batch: EmbeddedBatch, form: ContrastiveForm, partition: Partition, i: int, temperature: float
 ) -> list[float]:
-    if batch.negatives is None or partition.hard_negatives is None:
+    if batch.negatives is None:
         return []
     assert batch.negative_owners is not None
-    own_only = partition.hard_negatives == "own" or not batch.in_batch_negatives
     limit = false_negative_limit(batch, form, i, temperature)
     terms = []
     for k, owner in enumerate(batch.negative_owners.tolist()):
         label = None if batch.negative_labels is None else int(batch.negative_labels[k])
-        if answers(batch, i, label) or (own_only and owner != i):
+        if answers(batch, i, label):
             continue
+        everyone = partition.hard_negatives == "all" and batch.in_batch_negatives
         query_negative = logit(form, batch.queries[i], batch.negatives[k], temperature)
-        if query_negative <= limit:
+        mine = everyone or (partition.hard_negatives is not None and owner == i)
+        if mine and query_negative <= limit:
             terms.append(query_negative)
+        others = batch.in_batch_negatives and not same_query(batch, i, owner)
         too_similar = form.margin_on_documents and query_negative > limit
-        kin = own_only or same_query(batch, i, owner)
-        if partition.document_document and not kin and not too_similar:
+        if partition.document_negatives and others and not too_similar:
             terms.append(logit(form, batch.documents[i], batch.negatives[k], temperature))
     return terms
 

@@ -46,6 +46,7 @@ partitions = st.builds(
     document_query=st.booleans(),
     document_document=st.booleans(),
     hard_negatives=st.sampled_from([None, "own", "all"]),
+    document_negatives=st.booleans(),
     num_positives=st.sampled_from([1, 2]),
     weight=st.sampled_from([0.5, 1.0]),
 )

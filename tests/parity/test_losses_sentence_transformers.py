@@ -1,0 +1,78 @@
+"""Our losses give sentence-transformers' values and gradients where both have them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from opengte.losses.contrastive import improved_contrastive_loss, info_nce_loss
+from opengte.losses.form import improved_form
+from opengte.losses.tiled import tiled_contrastive_loss
+
+st_losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+
+FOUR = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+
+
+def embeddings(num_columns: int, size: int = 9) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (size, 16)
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for _ in range(num_columns)
+    ]
+
+
+def assert_same(ours: Tensor, theirs: Tensor, columns: list[Tensor]) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    for a, b in zip(
+        torch.autograd.grad(ours, columns), torch.autograd.grad(theirs, columns), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-11)
+
+
+def hard_negatives(columns: list[Tensor]) -> dict[str, Tensor | None]:
+    if len(columns) == 2:
+        return {}
+    owners = torch.arange(len(columns[0])).repeat(len(columns) - 2)
+    return {"negatives": torch.cat(columns[2:]), "negative_owners": owners}
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.05])
+@pytest.mark.parametrize("num_columns", [2, 3, 4])
+@pytest.mark.parametrize("directions", [FOUR, FOUR[:2], FOUR[:1], (FOUR[0], FOUR[3])])
+def test_joint_partition(directions, num_columns, temperature):
+    columns = embeddings(num_columns)
+    theirs = st_losses.MultipleNegativesRankingLoss(
+        nn.Identity(), scale=1 / temperature, directions=directions, partition_mode="joint"
+    ).compute_loss_from_embeddings(columns, torch.empty(0))
+    blocks = {
+        "query_query": FOUR[1] in directions,
+        "document_query": FOUR[2] in directions,
+        "document_document": FOUR[3] in directions,
+    }
+    ours = improved_contrastive_loss(
+        *columns[:2], temperature=temperature, **blocks, **hard_negatives(columns)
+    )
+    assert_same(ours, theirs, columns)
+    tiled = tiled_contrastive_loss(
+        *columns[:2],
+        temperature=temperature,
+        form=improved_form(**blocks),
+        tile_size=4,
+        **hard_negatives(columns),
+    )
+    assert_same(tiled, theirs, columns)
+
+
+@pytest.mark.parametrize("num_columns", [2, 3])
+def test_symmetric_mean(num_columns):
+    columns = embeddings(num_columns)
+    theirs = st_losses.MultipleNegativesRankingLoss(
+        nn.Identity(), scale=20, directions=(FOUR[0], FOUR[2]), partition_mode="per_direction"
+    ).compute_loss_from_embeddings(columns, torch.empty(0))
+    ours = info_nce_loss(
+        *columns[:2], temperature=0.05, direction="symmetric_mean", **hard_negatives(columns)
+    )
+    assert_same(ours, theirs, columns)
