@@ -58,7 +58,7 @@ def chunk_text(
         chunks.append(_stripped(text, start, end))
         if last >= len(spans):
             break
-        first = max(first + 1, last - overlap_tokens)
+        first = max(first + 1, _word_start(text, spans, last - overlap_tokens, last))
     return [chunk for chunk in chunks if chunk.text]
 
 
@@ -74,6 +74,15 @@ def _pause(text: str, low: int, high: int) -> int:
 def _tokens_before(spans: list[tuple[int, int]], position: int, first: int, last: int) -> int:
     while last > first and spans[last - 1][1] > position:
         last -= 1
+    return last
+
+
+def _word_start(text: str, spans: list[tuple[int, int]], first: int, last: int) -> int:
+    """The first token in ``[first, last)`` that begins a word: no word is shared in part."""
+    for i in range(first, last):
+        start = spans[i][0]
+        if start == 0 or text[start - 1].isspace() or text[start].isspace():
+            return i
     return last
 
 

@@ -161,10 +161,8 @@ class Tokenizer:
             if len(part) < len(text) and len(encodings[i].ids) < max_tokens + 8:
                 encodings[i] = self._bodies([text], with_offsets=any(prompts))[0]
         return [
-            self._finish(encoding, num_characters, max_tokens, truncate, len(part) < len(text))
-            for encoding, num_characters, part, text in zip(
-                encodings, prompts, parts, texts, strict=True
-            )
+            self._finish(encoding, num_characters, max_tokens, truncate)
+            for encoding, num_characters in zip(encodings, prompts, strict=True)
         ]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
@@ -186,7 +184,6 @@ class Tokenizer:
         prompt_characters: int,
         max_tokens: int,
         truncate: Truncate,
-        shortened: bool,
     ) -> TokenizedText:
         ids = np.asarray([*self._leading, *encoding.ids, *self._trailing], dtype=np.int32)
         num_prompt = 0
@@ -201,7 +198,7 @@ class Tokenizer:
             num_leading=max(len(self._leading), num_prompt if truncate == "start" else 0),
             num_trailing=len(self._trailing),
         )
-        return TokenizedText(cut, min(num_prompt, len(cut)), shortened or len(cut) < len(ids))
+        return TokenizedText(cut, min(num_prompt, len(cut)), len(cut) < len(ids))
 
     def _own_special_tokens(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         with_them = self.backend.encode("a", add_special_tokens=True).ids
