@@ -42,8 +42,11 @@ class DataError(UserError):
     """A corpus, a pair file, a store or an evaluation set is not what its reader expects."""
 
 
-class ConfigError(UserError):
-    """A recipe or an option holds a value that cannot be used."""
+class ConfigError(UserError, ValueError):
+    """A recipe or an option holds a value that cannot be used.
+
+    A ``ValueError`` too, so that the recipe parser can say under which key it stood.
+    """
 
 
 class ModelFolderError(UserError):

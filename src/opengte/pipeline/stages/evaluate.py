@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from opengte.atomic import atomic_folder, write_json
+from opengte.evaluation.evaluate import evaluate
+from opengte.evaluation.load_task import load_task
+from opengte.evaluation.results import results_json
 from opengte.pipeline.measure import HeldOutSet, Measured, measure, summarise
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import EvaluateStage
@@ -40,6 +43,12 @@ def run(config: EvaluateStage, context: StageContext) -> Mapping[str, Any]:
             measured.per_query["dense"], everything, held_out.groups
         )
         details["general"] = {"per_query": measured.per_query["dense"]}
+    if config.tasks:
+        found = [
+            evaluate(encoder, load_task(path), retrievers=config.retrievers)
+            for path in config.tasks
+        ]
+        results.update(results_json(config.model, found))
     _tell(results, context)
     with atomic_folder(context.output) as folder:
         write_json(folder / "results.json", results)
@@ -48,8 +57,14 @@ def run(config: EvaluateStage, context: StageContext) -> Mapping[str, Any]:
 
 
 def external_inputs(config: EvaluateStage) -> Any:
-    """Nothing outside the run is read but package data."""
-    return None
+    """Names, sizes and times of the files of further evaluation sets."""
+    files = sorted(
+        file
+        for task in config.tasks
+        for file in ([Path(task)] if Path(task).is_file() else Path(task).rglob("*"))
+        if file.is_file()
+    )
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def general_slice() -> Path:
@@ -104,6 +119,8 @@ def _tell(results: Mapping[str, Any], context: StageContext) -> None:
             f"  {name:7} MRR@10 {row['mrr@10']:.4f} [{low:.4f}, {high:.4f}]  "
             f"nDCG@10 {row['ndcg@10']:.4f}  recall@10 {row['recall@10']:.4f}"
         )
+    for name, task in results.get("tasks", {}).items():
+        context.console.line(f"  {name}: {task['main_metric']} {task['main_score']:.4f}")
     general = results["slices"].get("general")
     if general:
         context.console.line(f"  general MRR@10 {general['mrr@10']:.4f}")
