@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -161,19 +162,26 @@ class HttpEncoder:
         self, texts: Sequence[str], extra: Mapping[str, Any], progress: Progress | None
     ) -> list[Embeddings]:
         parts: list[Embeddings] = []
+        batches = list(self._batches(texts))
+        failed = threading.Event()
+
+        def ask(batch: Sequence[str]) -> Embeddings:
+            if failed.is_set():
+                raise CancelledError
+            try:
+                return self._checked_width(self._request(batch, extra))
+            except BaseException:
+                failed.set()
+                raise
+
         done = 0
         with ThreadPoolExecutor(self.config.num_connections) as pool:
-            batches = list(self._batches(texts))
-            futures = [pool.submit(self._request, batch, extra) for batch in batches]
-            try:
-                for batch, future in zip(batches, futures, strict=True):
-                    parts.append(self._checked_width(future.result()))
-                    done += len(batch)
-                    if progress is not None:
-                        progress(done, len(texts))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            # Batches start in their order, so the first error met here is a real one.
+            for batch, part in zip(batches, pool.map(ask, batches), strict=True):
+                parts.append(part)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(texts))
         return parts
 
     def _batches(self, texts: Sequence[str]) -> Iterator[Sequence[str]]:
