@@ -91,12 +91,16 @@ def _read(source: Path) -> Iterator[tuple[str, str]]:
     """(id, text) of every document; the lines of a plain text file given directly."""
     from opengte.data.readers.documents import read_documents
     from opengte.data.readers.lines import decode_line, read_lines
+    from opengte.errors import DataError
 
     if source.is_file() and source.suffix == ".txt":
-        for number, line in enumerate(read_lines(source), start=1):
-            text = decode_line(line, source, number) if isinstance(line, bytes) else line
-            if text.strip():
-                yield str(number), text.strip()
+        for number, line in read_lines(source):
+            try:
+                text = decode_line(line).strip()
+            except ValueError as error:
+                raise DataError(str(error), path=source, line=number) from error
+            if text:
+                yield str(number), text
         return
     for document in read_documents(source):
         yield document.id, document.full_text

@@ -101,7 +101,7 @@ def _read(folder: Path) -> tuple[dict[bytes, int], list[Embeddings]]:
     stored = []
     for file in sorted(folder.glob("*.npz")):
         try:
-            with np.load(file, allow_pickle=False) as shard:
+            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as shard:
                 keys = shard["keys"]
                 part = Embeddings(shard["vectors"], shard["num_tokens"], shard["truncated"])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):

@@ -1,0 +1,63 @@
+"""Every text is embedded once by every model of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opengte.pipeline.embedding_cache import CachedEncoder
+from opengte.runtime.hashed import HashEncoder
+
+
+class Counting(HashEncoder):
+    """Remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def embed(self, texts, **options):  # type: ignore[no-untyped-def]
+        self.asked.extend(texts)
+        return super().embed(texts, **options)
+
+
+def test_a_text_is_asked_for_once_even_by_another_cache_of_the_folder(tmp_path: Path) -> None:
+    encoder = Counting()
+    first = CachedEncoder(encoder, tmp_path).encode(["a b", "c", "a b"])
+    again = CachedEncoder(encoder, tmp_path).encode(["c", "d", "a b"])
+    assert encoder.asked == ["a b", "c", "d"]
+    np.testing.assert_array_equal(first[0], again[2])
+
+
+def test_sides_do_not_mix(tmp_path: Path) -> None:
+    encoder = Counting()
+    cached = CachedEncoder(encoder, tmp_path)
+    cached.encode(["a"], kind="query")
+    cached.encode(["a"], kind="document")
+    assert encoder.asked == ["a", "a"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.text(max_size=5), max_size=6), max_size=4))
+def test_equals_the_encoder_behind_it(tmp_path_factory, calls: list[list[str]]) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path_factory.mktemp("cache")
+    encoder = HashEncoder()
+    for texts in calls:
+        cached = CachedEncoder(encoder, folder).embed(texts)
+        plain = encoder.embed(texts)
+        np.testing.assert_array_equal(cached.vectors, plain.vectors)
+        np.testing.assert_array_equal(cached.num_tokens, plain.num_tokens)
+        np.testing.assert_array_equal(cached.truncated, plain.truncated)
+
+
+def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
+    encoder = Counting()
+    before = CachedEncoder(encoder, tmp_path).encode(["a", "b"])
+    (shard,) = tmp_path.rglob("*.npz")
+    shard.write_bytes(shard.read_bytes()[:40])
+    after = CachedEncoder(encoder, tmp_path).encode(["a", "b"])
+    np.testing.assert_array_equal(before, after)
+    assert encoder.asked == ["a", "b", "a", "b"]
