@@ -20,8 +20,8 @@ from opengte.mining.corpus import MiningCorpus
 from opengte.mining.rules import MiningRules, View, apply_rules, distinct_texts, draw
 from opengte.mining.tally import Tally
 from opengte.mining.teachers import Ranker
-from opengte.mining.text_keys import text_key
 from opengte.records import Pair
+from opengte.text.text_keys import text_key
 
 NO_ROW = -1
 _EMPTY = np.empty(0, dtype=np.int64)

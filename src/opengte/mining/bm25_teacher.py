@@ -17,8 +17,8 @@ from opengte.atomic import atomic_folder
 from opengte.contracts import Progress
 from opengte.mining.claims import claim
 from opengte.mining.teachers import Ranker, Ranking, Rows, Scores
-from opengte.mining.text_keys import fingerprint_texts
 from opengte.search.bm25 import BM25Index
+from opengte.text.text_keys import fingerprint_texts
 
 
 @dataclass(frozen=True)

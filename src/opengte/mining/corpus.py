@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opengte.errors import DataError
-from opengte.mining.text_keys import fingerprint_texts, shingles, text_key, words
 from opengte.records import Document, Pair
+from opengte.text.text_keys import fingerprint_texts, shingles, text_key, words
 
 _CACHED_TEXTS = 65_536
 

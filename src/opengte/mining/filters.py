@@ -20,8 +20,8 @@ import numpy as np
 from opengte.errors import ConfigError
 from opengte.mining.examples import evenly, score_quantiles, shorten
 from opengte.mining.judging import BEYOND, Judgement
-from opengte.mining.text_keys import contains_run, words
 from opengte.records import Pair
+from opengte.text.text_keys import contains_run, words
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from opengte.mining.claims import share_work
 from opengte.mining.corpus import MiningCorpus
 from opengte.mining.mine import DEFAULT_BLOCK_PAIRS, as_teacher
 from opengte.mining.teachers import Ranker, Teacher
-from opengte.mining.text_keys import fingerprint_texts, text_key
 from opengte.records import Document, Pair
+from opengte.text.text_keys import fingerprint_texts, text_key
 
 BEYOND = 0
 """The rank of a positive that is not among the best ``depth``."""

@@ -21,8 +21,8 @@ from opengte.errors import ConfigError, DataError
 from opengte.mining.examples import evenly, score_quantiles, shorten
 from opengte.mining.mine import as_teacher
 from opengte.mining.teachers import Scores, Teacher
-from opengte.mining.text_keys import text_key
 from opengte.records import Pair
+from opengte.text.text_keys import text_key
 
 Mask = NDArray[np.bool_]
 

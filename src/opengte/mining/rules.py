@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from opengte.errors import ConfigError
 from opengte.mining.corpus import MiningCorpus
-from opengte.mining.text_keys import contains_run, jaccard, text_key
 from opengte.records import Pair
+from opengte.text.text_keys import contains_run, jaccard, text_key
 
 Mask = NDArray[np.bool_]
 

@@ -20,7 +20,7 @@ from opengte.atomic import atomic_file, write_json
 from opengte.contracts import Progress, TextEncoder, VectorIndex
 from opengte.errors import DataError
 from opengte.mining.claims import share_work
-from opengte.mining.text_keys import fingerprint_texts
+from opengte.text.text_keys import fingerprint_texts
 
 IndexFactory = Callable[[NDArray[np.float32]], VectorIndex]
 

@@ -25,8 +25,8 @@ from opengte.contracts import BatchSource, StepContext
 from opengte.errors import ConfigError, DataError
 from opengte.mining.blocks import NO_ROW
 from opengte.mining.mine import MiningResult
-from opengte.mining.text_keys import text_key
 from opengte.records import Batch
+from opengte.text.text_keys import text_key
 
 _NAME = re.compile(r"negatives-(\d{8})-from-(\d{8})\.npz")
 

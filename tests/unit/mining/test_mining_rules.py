@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from opengte.errors import ConfigError
 from opengte.mining.corpus import MiningCorpus, corpus_of_pairs, source_file
 from opengte.mining.rules import MiningRules, View, active_rules, apply_rules, draw
-from opengte.mining.text_keys import contains_run, jaccard, shingles, text_key, words
 from opengte.records import Document, Pair
+from opengte.text.text_keys import contains_run, jaccard, shingles, text_key, words
 
 PAIR = Pair(
     query="how do I read a file",
