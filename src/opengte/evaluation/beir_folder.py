@@ -1,7 +1,10 @@
 """A folder in BEIR's layout -> a retrieval task.
 
-``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``, ``text``) and
-``qrels/SPLIT.tsv`` (query id, document id, grade, with a header line). All three may be compressed.
+``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``, ``text``, perhaps an
+``instruction``) and ``qrels/SPLIT.tsv`` (query id, document id, grade, with a header line). MTEB's
+two side files may stand beside them: ``top_ranked.jsonl`` (which documents may be ranked for a
+query) and ``qrel_diff.jsonl`` (which ones a changed instruction makes irrelevant), both with rows
+of ``query-id`` and ``corpus-ids``. All may be compressed.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import Any
 
 from opengte.errors import DataError
 from opengte.evaluation.line_files import SUFFIXES, field_of, read_rows, read_tab_rows
-from opengte.evaluation.tasks import RetrievalTask
+from opengte.evaluation.tasks import InstructionTask, RetrievalTask
 from opengte.records import Document, Query
 
 _EXTRA = ("group", "kind", "origin")
@@ -28,23 +31,57 @@ def beir_splits(folder: Path) -> dict[str, Path]:
 
 
 def read_beir(folder: Path, split: str) -> RetrievalTask:
-    """Read one split.
+    """Read one split; queries with instructions make an ``InstructionTask``.
 
     Raises:
         DataError: an empty corpus, an id twice, or judgements that name unknown ids.
     """
     corpus = _documents(_needed(folder, "corpus"))
-    queries = _queries(_needed(folder, "queries"))
-    path = beir_splits(folder)[split]
-    qrels = _judgements(path, set(queries), {document.id for document in corpus})
-    return RetrievalTask(
-        name=folder.name,
-        split=split,
-        corpus=corpus,
-        queries=[query for name, query in queries.items() if name in qrels],
-        qrels=qrels,
-        notes={"queries without judgements in this split": len(queries) - len(qrels)},
-    )
+    queries, has_instructions = _queries(_needed(folder, "queries"))
+    known = {document.id for document in corpus}
+    qrels = _judgements(beir_splits(folder)[split], set(queries), known)
+    unjudged = len(queries) - len(qrels)
+    facts: dict[str, Any] = {
+        "name": folder.name,
+        "split": split,
+        "corpus": corpus,
+        "queries": [query for name, query in queries.items() if name in qrels],
+        "qrels": qrels,
+        "candidates": _id_lists(folder, "top_ranked", known) or None,
+        "notes": {"queries without judgements in this split": unjudged} if unjudged else {},
+    }
+    if not has_instructions:
+        return RetrievalTask(**facts)
+    changed = _id_lists(folder, "qrel_diff", known) or _made_irrelevant(qrels)
+    return InstructionTask(**facts, changed=changed)
+
+
+def _made_irrelevant(qrels: dict[str, dict[str, int]]) -> dict[str, list[str]]:
+    """For each pair of queries ``ID-og``, ``ID-changed``: relevant before, not after."""
+    changed = {}
+    for name, before in qrels.items():
+        after = qrels.get(f"{name.removesuffix('-og')}-changed")
+        if name.endswith("-og") and after is not None:
+            lost = [document for document, grade in before.items() if grade > 0]
+            changed[name.removesuffix("-og")] = [d for d in lost if after.get(d, 0) <= 0]
+    return changed
+
+
+def _id_lists(folder: Path, stem: str, known: set[str]) -> dict[str, list[str]]:
+    path = find_file(folder, stem)
+    lists: dict[str, list[str]] = {}
+    if path is None:
+        return lists
+    for line, row in read_rows(path):
+        query = str(field_of(row, "query-id", (str, int), path, line))
+        names = [str(name) for name in field_of(row, "corpus-ids", list, path, line)]
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise DataError(
+                f"names the document {unknown!r}, which is not in this folder", path=path, line=line
+            )
+        lists[query] = names
+    return lists
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
@@ -77,15 +114,20 @@ def _documents(path: Path) -> list[Document]:
     return list(documents.values())
 
 
-def _queries(path: Path) -> dict[str, Query]:
+def _queries(path: Path) -> tuple[dict[str, Query], bool]:
+    """Queries by id, and whether any has an instruction."""
     queries: dict[str, Query] = {}
+    has_instructions = False
     for line, row in read_rows(path):
         name = _identifier(row, path, line)
         if name in queries:
             raise DataError(f"query id {name!r} stands here twice", path=path, line=line)
         text = field_of(row, "text", str, path, line)
+        if row.get("instruction"):
+            has_instructions = True
+            text = f"{text} {field_of(row, 'instruction', str, path, line)}"
         queries[name] = Query(id=name, text=text, group=str(_extras(row).get("group", "")))
-    return queries
+    return queries, has_instructions
 
 
 def _extras(row: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class Cost:
         num_tokens: tokens of the distinct texts, cached or not.
         num_truncated: distinct texts that were cut.
         seconds: wall time inside the model.
+        seen: lists of texts that are counted already.
     """
 
     num_texts: int = 0
@@ -41,6 +42,7 @@ class Cost:
     num_tokens: int = 0
     num_truncated: int = 0
     seconds: float = 0.0
+    seen: set[str] = field(default_factory=set, repr=False)
 
 
 class EmbeddingCache:
@@ -93,7 +95,8 @@ class EmbeddingCache:
             if cost is not None:
                 cost.num_embedded += len(distinct)
                 cost.seconds += time.perf_counter() - started
-        if cost is not None:
+        if cost is not None and key not in cost.seen:
+            cost.seen.add(key)
             cost.num_texts += len(distinct)
             cost.num_tokens += int(found.num_tokens.sum())
             cost.num_truncated += int(found.truncated.sum())

@@ -12,21 +12,27 @@ from opengte.errors import ConfigError
 from opengte.evaluation.bitext import measure_bitext
 from opengte.evaluation.classification import ClassificationConfig, measure_classification
 from opengte.evaluation.clustering import ClusteringConfig, measure_clustering
+from opengte.evaluation.code_search import measure_code_search
 from opengte.evaluation.embedding_cache import EmbeddingCache
+from opengte.evaluation.instruction_following import measure_instruction_following
 from opengte.evaluation.measurement import Embedder, Measurement
 from opengte.evaluation.pair_classification import measure_pair_classification
 from opengte.evaluation.reranking import measure_reranking
 from opengte.evaluation.results import TaskResult
 from opengte.evaluation.retrieval import RetrievalConfig, measure_retrieval
 from opengte.evaluation.sts import measure_sts
+from opengte.evaluation.summarisation import measure_summarisation
 from opengte.evaluation.tasks import (
     BitextTask,
     ClassificationTask,
     ClusteringTask,
+    CodeSearchTask,
+    InstructionTask,
     PairClassificationTask,
     RerankingTask,
     RetrievalTask,
     StsTask,
+    SummarisationTask,
     Task,
 )
 
@@ -94,7 +100,8 @@ def evaluate(
     if isinstance(task, RetrievalTask):
         if not retrievers:
             raise ConfigError("retrieval needs at least one retriever")
-        measured = measure_retrieval(task, embedder, retrievers, config.retrieval, seed=config.seed)
+        search = next(run for kind, run in _SEARCHES.items() if isinstance(task, kind))
+        measured = search(task, embedder, retrievers, config.retrieval, seed=config.seed)
         seconds = time.perf_counter() - started
         results = {
             name: _result(task, measurement, embedder if name != "bm25" else None, seconds, name)
@@ -143,11 +150,19 @@ def _result(
     )
 
 
+# The narrower kinds first: each is a retrieval task too.
+_SEARCHES: dict[type[RetrievalTask], Callable[..., dict[str, Measurement]]] = {
+    CodeSearchTask: measure_code_search,
+    InstructionTask: measure_instruction_following,
+    RetrievalTask: measure_retrieval,
+}
+
 _PROTOCOLS: dict[type[Task], Callable[[Any, Embedder, EvaluationConfig], Measurement]] = {
     StsTask: lambda t, e, c: measure_sts(t, e, seed=c.seed),
     PairClassificationTask: lambda t, e, c: measure_pair_classification(t, e, seed=c.seed),
     ClassificationTask: lambda t, e, c: measure_classification(t, e, c.classification, seed=c.seed),
     ClusteringTask: lambda t, e, c: measure_clustering(t, e, c.clustering, seed=c.seed),
     RerankingTask: lambda t, e, c: measure_reranking(t, e, seed=c.seed),
+    SummarisationTask: lambda t, e, c: measure_summarisation(t, e, seed=c.seed),
     BitextTask: lambda t, e, c: measure_bitext(t, e, seed=c.seed),
 }

@@ -7,6 +7,7 @@ folder of ``XXX-eng.tsv.gz``; or one such file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,26 @@ from opengte.evaluation.tasks import (
     BitextTask,
     ClassificationTask,
     ClusteringTask,
+    CodeSearchTask,
     PairClassificationTask,
     RerankingTask,
+    RetrievalTask,
     StsTask,
+    SummarisationTask,
     Task,
 )
 
 TYPES = (
     "retrieval",
+    "code_search",
+    "instruction_following",
     "reranking",
     "sts",
     "pair_classification",
     "classification",
     "clustering",
     "bitext",
+    "summarisation",
 )
 _SPLITS = ("test", "dev", "val", "validation", "train")
 _NEGATIVE = {"contradiction", "not_entailment", "no", "false", "0"}
@@ -47,7 +54,10 @@ def load_task(path: str | Path, *, split: str | None = None, type: str | None = 
         split: which part; None takes ``test``, else ``dev``, else the only one.
         type: one of ``TYPES``; None tells it from the fields: sentence1/sentence2 with ``score``
             is sts (0/1 scores too), with ``label`` pair classification; query/answer/label is
-            reranking; text/label classification where there is a train split, else clustering.
+            reranking; text/label classification where there is a train split, else clustering;
+            human_summaries/machine_summaries/relevance summarisation; a BEIR folder retrieval,
+            or instruction following where queries have instructions. ``code_search`` and
+            ``clustering`` beside a train split are only taken when asked for.
 
     Raises:
         ConfigError: an unknown type, or one that the data cannot be.
@@ -59,8 +69,9 @@ def load_task(path: str | Path, *, split: str | None = None, type: str | None = 
     if not path.exists():
         raise DataError("no such file or folder", path=path)
     if path.is_dir() and is_beir_folder(path):
-        _only(type, ("retrieval",), path)
-        return read_beir(path, _choose(beir_splits(path), split, path / "qrels"))
+        found = read_beir(path, _choose(beir_splits(path), split, path / "qrels"))
+        kind = _only(type, (found.type, "retrieval", "code_search"), path)
+        return found if kind == found.type else _read_as(found, kind)
     if path.is_dir() and any(path.glob("*.tsv*")):
         _only(type, ("bitext",), path)
         return _bitext(path.name, sorted(path.glob("*.tsv*")))
@@ -82,30 +93,40 @@ def load_task(path: str | Path, *, split: str | None = None, type: str | None = 
     return _from_rows(name, {**siblings, _stem(path): path}, _stem(path), type)
 
 
+def _read_as(task: RetrievalTask, kind: str) -> Task:
+    """The same corpus and judgements under another protocol."""
+    names = [field.name for field in fields(RetrievalTask) if field.name != "type"]
+    facts = {name: getattr(task, name) for name in names}
+    return (CodeSearchTask if kind == "code_search" else RetrievalTask)(**facts)
+
+
 def _from_rows(name: str, files: dict[str, Path], split: str, type: str | None) -> Task:
     path = files[split]
     rows = list(read_rows(path))
     if not rows:
         raise DataError("there are no rows here", path=path)
-    fields = set(rows[0][1])
-    if {"sentence1", "sentence2"} <= fields:
-        kinds = ("sts",) if "score" in fields else ("pair_classification",)
+    found = set(rows[0][1])
+    if {"sentence1", "sentence2"} <= found:
+        kinds = ("sts",) if "score" in found else ("pair_classification",)
         # Numbers can be read either way when they are 0 and 1.
         kind = _only(type, (*kinds, "sts", "pair_classification"), path)
         return _PAIRS[kind](name, split, rows, path)
-    if {"query", "answer", "label"} <= fields:
+    if {"query", "answer", "label"} <= found:
         _only(type, ("reranking",), path)
         return _reranking(name, split, rows, path)
-    if {"text", "label"} <= fields:
+    if {"text", "label"} <= found:
         has_train = "train" in files and split != "train"
         kind = _only(type, ("classification" if has_train else "clustering", "clustering"), path)
         if kind == "clustering":
             texts, labels = _labelled(rows, path)
             return ClusteringTask(name=name, split=split, texts=texts, labels=labels)
         return _classification(name, split, rows, path, files)
+    if {"human_summaries", "machine_summaries", "relevance"} <= found:
+        _only(type, ("summarisation",), path)
+        return _summarisation(name, split, rows, path)
     raise DataError(
         "no known kind of task: expected sentence1/sentence2 with score or label, "
-        f"query/answer/label, or text/label; found {', '.join(sorted(fields)) or 'nothing'}",
+        f"query/answer/label, or text/label; found {', '.join(sorted(found)) or 'nothing'}",
         path=path,
         line=rows[0][0],
     )
@@ -175,6 +196,26 @@ def _reranking(name: str, split: str, rows: Rows, path: Path) -> RerankingTask:
         candidates=[answers for answers, _ in kept.values()],
         labels=[labels for _, labels in kept.values()],
         notes={"queries without both kinds of answers": dropped} if dropped else {},
+    )
+
+
+def _summarisation(name: str, split: str, rows: Rows, path: Path) -> SummarisationTask:
+    for line, row in rows:
+        texts = field_of(row, "machine_summaries", list, path, line)
+        scores = field_of(row, "relevance", list, path, line)
+        if len(texts) != len(scores) or not field_of(row, "human_summaries", list, path, line):
+            raise DataError(
+                f"needs a human summary, and one score a machine summary; found {len(scores)} "
+                f"scores for {len(texts)} summaries",
+                path=path,
+                line=line,
+            )
+    return SummarisationTask(
+        name=name,
+        split=split,
+        human=[row["human_summaries"] for _, row in rows],
+        machine=[row["machine_summaries"] for _, row in rows],
+        scores=[[float(score) for score in row["relevance"]] for _, row in rows],
     )
 
 

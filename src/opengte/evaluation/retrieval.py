@@ -6,10 +6,15 @@ fusion: the same code that users search with. The corpus is embedded once for al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from opengte.errors import ConfigError
+from opengte.evaluation.long_documents import best_chunk_search, chunk_documents, tokenizer_of
 from opengte.evaluation.measurement import Embedder, Measurement
 from opengte.evaluation.tasks import RetrievalTask
 from opengte.metrics.bootstrap import clustered_interval
@@ -26,6 +31,7 @@ METRICS = (
     "ndcg@5",
     "ndcg@100",
     "mrr@10",
+    "mrr",
     "map",
     "recall@1",
     "recall@10",
@@ -45,12 +51,17 @@ class RetrievalConfig:
         depth: documents taken from each retriever; 1,000 as in MTEB.
         fusion_depth: documents that each side brings to ``hybrid``; 100.
         tokenizer: of BM25: ``words``, ``words:LANGUAGE``, ``code`` or ``chinese``.
+        chunk_tokens: cut longer documents into pieces of so many tokens; a document then scores
+            as its best piece does. None reads the front and cuts the rest, as MTEB does.
+        chunk_overlap: tokens that neighbouring pieces share.
     """
 
     main_metric: str = "ndcg@10"
     depth: int = 1000
     fusion_depth: int = 100
     tokenizer: str = "words"
+    chunk_tokens: int | None = None
+    chunk_overlap: int = 0
 
     def __post_init__(self) -> None:
         if self.main_metric not in METRICS:
@@ -60,6 +71,8 @@ class RetrievalConfig:
 
 
 Rankings = dict[str, list[Hit]]
+Ranked = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Scores and corpus rows of one query's hits, best first."""
 
 
 def measure_retrieval(
@@ -70,9 +83,14 @@ def measure_retrieval(
     *,
     seed: int = 0,
 ) -> dict[str, Measurement]:
-    """One measurement a retriever; intervals draw query groups where queries have them."""
-    rankings = rank_corpus(task, embedder, retrievers, config)
-    return {name: score_rankings(task, rankings[name], config, seed=seed) for name in retrievers}
+    """One measurement a retriever; intervals draw query groups where queries have them.
+
+    Raises:
+        ConfigError: an unknown retriever, or one that needs an encoder and has none.
+    """
+    search = CorpusSearch(task, embedder, config)
+    search.check(retrievers)
+    return {name: score_rankings(task, search.rank(name), config, seed=seed) for name in retrievers}
 
 
 def score_rankings(
@@ -96,70 +114,141 @@ def score_rankings(
     )
 
 
-def rank_corpus(
-    task: RetrievalTask,
-    embedder: Embedder | None,
-    retrievers: Sequence[str],
-    config: RetrievalConfig = RetrievalConfig(),
-) -> dict[str, Rankings]:
-    """For each retriever the hits of each query, best first.
+class CorpusSearch:
+    """Ranks the corpus of a task for its queries, embedding and indexing it once.
 
-    Raises:
-        ConfigError: an unknown retriever, or one that needs an encoder and has none.
+    Args:
+        task: what to search, and for what.
+        embedder: needed by all retrievers but ``bm25``.
+        config: depths, tokenizer, pieces.
     """
-    _check(retrievers, embedder)
-    found: dict[str, Rankings] = {}
-    if embedder is not None and {"dense", "hybrid"} & set(retrievers):
-        found["dense"] = _dense(task, embedder, config.depth)
-    if {"bm25", "hybrid"} & set(retrievers):
-        found["bm25"] = _bm25(task, config)
-    if "hybrid" in retrievers:
-        depth = config.fusion_depth
-        found["hybrid"] = {
+
+    def __init__(
+        self, task: RetrievalTask, embedder: Embedder | None, config: RetrievalConfig
+    ) -> None:
+        self._task = task
+        self._embedder = embedder
+        self._config = config
+        self._names = [document.id for document in task.corpus]
+        self._held: dict[str, Rankings] = {}
+
+    def check(self, retrievers: Sequence[str]) -> None:
+        """Refuse retrievers that cannot run here.
+
+        Raises:
+            ConfigError: an unknown one, or one that needs an encoder and has none.
+        """
+        for name in retrievers:
+            if name not in RETRIEVERS:
+                known = ", ".join(RETRIEVERS)
+                raise ConfigError(f"unknown retriever {name!r}; give one of {known}")
+            if name != "bm25" and self._embedder is None:
+                raise ConfigError(f"retriever {name!r} needs an encoder; only bm25 does without")
+
+    def rank(
+        self, retriever: str, candidates: Mapping[str, Collection[str]] | None = None
+    ) -> Rankings:
+        """The hits of each query, best first.
+
+        Args:
+            retriever: ``dense``, ``bm25`` or ``hybrid``.
+            candidates: query id to the documents that may be ranked; None takes the task's own.
+        """
+        if candidates is not None:
+            return self._rank(retriever, candidates)
+        if retriever not in self._held:
+            self._held[retriever] = self._rank(retriever, self._task.candidates)
+        return self._held[retriever]
+
+    def _rank(self, retriever: str, candidates: Mapping[str, Collection[str]] | None) -> Rankings:
+        if retriever != "hybrid":
+            lists = self._dense(candidates) if retriever == "dense" else self._bm25(candidates)
+            return self._by_query(lists, candidates)
+        own = None if candidates is self._task.candidates else candidates
+        sides = [self.rank(side, own) for side in ("dense", "bm25")]
+        depth = self._config.fusion_depth
+        return {
             query: reciprocal_rank_fusion(
-                [found[side][query][:depth] for side in ("dense", "bm25")], limit=config.depth
+                [side[query][:depth] for side in sides], limit=self._config.depth
             )
-            for query in found["dense"]
+            for query in sides[0]
         }
-    return {name: found[name] for name in retrievers}
 
+    def _dense(self, candidates: Mapping[str, Collection[str]] | None) -> Iterable[Ranked]:
+        queries = self._query_vectors
+        if self._config.chunk_tokens is not None:
+            chunks, starts = self._chunks
+            return best_chunk_search(queries, chunks, starts, self._depth(candidates))
+        if candidates is not None:
+            return self._dense_candidates(candidates)
+        scores, rows = self._index.search(queries, self._depth(None))
+        return zip(scores, rows, strict=True)
 
-def _dense(task: RetrievalTask, embedder: Embedder, depth: int) -> Rankings:
-    corpus = embedder.embed_unit([document.full_text for document in task.corpus], "document")
-    queries = embedder.embed_unit([query.text for query in task.queries], "query")
-    scores, rows = ExactIndex(corpus).search(queries, depth + task.ignore_identical_ids)
-    hits = (
-        [
-            Hit(task.corpus[row].id, score, rank)
-            for rank, (score, row) in enumerate(zip(*line, strict=True), start=1)
-        ]
-        for line in zip(scores.tolist(), rows.tolist(), strict=True)
-    )
-    return _by_query(task, hits, depth)
+    def _dense_candidates(self, candidates: Mapping[str, Collection[str]]) -> Iterator[Ranked]:
+        positions = {name: row for row, name in enumerate(self._names)}
+        for query, vector in zip(self._task.queries, self._query_vectors, strict=True):
+            names = candidates.get(query.id, ())
+            rows = np.sort(np.array([positions[name] for name in names], dtype=np.int64))
+            products = self._index.take(rows).astype(np.float64) @ vector.astype(np.float64)
+            scores = products.astype(np.float32)
+            order = np.argsort(-scores, kind="stable")
+            yield scores[order], rows[order]
 
+    def _bm25(self, candidates: Mapping[str, Collection[str]] | None) -> Iterable[Ranked]:
+        texts = [query.text for query in self._task.queries]
+        return self._words.search_rows(texts, self._depth(candidates))
 
-def _bm25(task: RetrievalTask, config: RetrievalConfig) -> Rankings:
-    index = BM25Index.build(
-        (document.full_text for document in task.corpus),
-        ids=[document.id for document in task.corpus],
-        tokenizer=config.tokenizer,
-    )
-    texts = [query.text for query in task.queries]
-    hits = index.search(texts, config.depth + task.ignore_identical_ids)
-    return _by_query(task, hits, config.depth)
+    def _depth(self, candidates: Mapping[str, Collection[str]] | None) -> int:
+        """Rows to ask for, so that enough are left after those that may not be ranked."""
+        if candidates is not None:
+            return len(self._names)
+        return self._config.depth + self._task.ignore_identical_ids
 
+    def _by_query(
+        self, lists: Iterable[Ranked], candidates: Mapping[str, Collection[str]] | None
+    ) -> Rankings:
+        rankings = {}
+        for query, (scores, rows) in zip(self._task.queries, lists, strict=True):
+            allowed = None if candidates is None else set(candidates.get(query.id, ()))
+            hits: list[Hit] = []
+            for score, row in zip(scores.tolist(), rows.tolist(), strict=True):
+                name = self._names[row]
+                itself = self._task.ignore_identical_ids and name == query.id
+                if itself or (allowed is not None and name not in allowed):
+                    continue
+                hits.append(Hit(name, score, len(hits) + 1))
+                if len(hits) == self._config.depth:
+                    break
+            rankings[query.id] = hits
+        return rankings
 
-def _by_query(task: RetrievalTask, lists: Iterable[list[Hit]], depth: int) -> Rankings:
-    rankings = {}
-    for query, hits in zip(task.queries, lists, strict=True):
-        kept = [hit for hit in hits if not (task.ignore_identical_ids and hit.id == query.id)]
-        rankings[query.id] = kept[:depth]
-    return rankings
+    @property
+    def _model(self) -> Embedder:
+        self.check(("dense",))
+        assert self._embedder is not None
+        return self._embedder
 
+    @cached_property
+    def _query_vectors(self) -> NDArray[np.float32]:
+        return self._model.embed_unit([query.text for query in self._task.queries], "query")
 
-def _check(retrievers: Sequence[str], embedder: Embedder | None) -> None:
-    for name in retrievers:
-        if name not in RETRIEVERS:
-            raise ConfigError(f"unknown retriever {name!r}; give one of {', '.join(RETRIEVERS)}")
-        if name != "bm25" and embedder is None:
-            raise ConfigError(f"retriever {name!r} needs an encoder; only bm25 does without")
+    @cached_property
+    def _index(self) -> ExactIndex:
+        texts = [document.full_text for document in self._task.corpus]
+        return ExactIndex(self._model.embed_unit(texts, "document"))
+
+    @cached_property
+    def _chunks(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        assert self._config.chunk_tokens is not None
+        chunks, starts = chunk_documents(
+            [document.full_text for document in self._task.corpus],
+            tokenizer_of(self._model.encoder),
+            max_tokens=self._config.chunk_tokens,
+            overlap_tokens=self._config.chunk_overlap,
+        )
+        return self._model.embed_unit(chunks, "document"), starts
+
+    @cached_property
+    def _words(self) -> BM25Index:
+        texts = (document.full_text for document in self._task.corpus)
+        return BM25Index.build(texts, tokenizer=self._config.tokenizer)

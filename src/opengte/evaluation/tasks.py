@@ -34,13 +34,62 @@ class RetrievalTask(Task):
         queries: only those with judgements.
         qrels: query id to {document id: grade}.
         ignore_identical_ids: drop a hit that bears its query's id (ArguAna, Quora).
+        candidates: query id to the document ids that may be ranked for it (``top_ranked`` in
+            MTEB); None ranks the whole corpus.
     """
 
     corpus: Sequence[Document]
     queries: Sequence[Query]
     qrels: Mapping[str, Mapping[str, int]]
     ignore_identical_ids: bool = False
+    candidates: Mapping[str, Sequence[str]] | None = None
     type: str = "retrieval"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSearchTask(RetrievalTask):
+    """Find the code that a description means: in the full pool, and among few candidates.
+
+    Attributes:
+        num_candidates: size of the small pool: the code itself and random others; CodeSearchNet
+            has 1,000.
+        seed: of the others.
+    """
+
+    num_candidates: int = 1000
+    seed: int = 0
+    type: str = "code_search"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionTask(RetrievalTask):
+    """Find what query and instruction ask for together, and follow when the instruction changes.
+
+    Query texts hold their instruction already (query, space, instruction: MTEB's form).
+
+    Attributes:
+        changed: base query id to the documents that the changed instruction makes irrelevant; the
+            queries are then ``ID-og`` and ``ID-changed``. Empty where instructions only vary.
+    """
+
+    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    type: str = "instruction_following"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummarisationTask(Task):
+    """Judge machine summaries by their likeness to people's.
+
+    Attributes:
+        human: for each text, the summaries that people wrote.
+        machine: for each text, the summaries to be judged.
+        scores: for each text, people's judgement of each machine summary.
+    """
+
+    human: Sequence[Sequence[str]]
+    machine: Sequence[Sequence[str]]
+    scores: Sequence[Sequence[float]]
+    type: str = "summarisation"
 
 
 @dataclass(frozen=True, kw_only=True)
