@@ -9,10 +9,10 @@ from opengte.errors import DataError
 
 HEAD_BYTES = 8192
 
-COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
 """First bytes of a compressed file; a skippable zstd frame in front is not supported."""
 
-COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSED_SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -41,9 +41,9 @@ def read_head(path: str | Path) -> bytes:
 
 
 def compression_of(head: bytes) -> str | None:
-    """``gzip``, ``zstd`` or None, by the first bytes and not by the name."""
+    """``gzip``, ``bzip2``, ``zstd`` or None, by the first bytes and not by the name."""
     for magic, name in COMPRESSIONS.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and (name != "bzip2" or head[4:10] == b"1AY&SY"):
             return name
     return None
 

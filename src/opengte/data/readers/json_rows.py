@@ -9,12 +9,17 @@ from typing import Any
 
 from opengte.data.readers.bad_rows import BadRows
 from opengte.data.readers.detect import compression_of, is_binary, read_head
-from opengte.data.readers.lines import decode_line, read_lines
+from opengte.data.readers.lines import decode_line, read_lines, read_whole
+from opengte.errors import DataError
 
 try:
     from orjson import loads as _loads
 except ImportError:  # a GPU machine that holds only what training needs
     _loads = None  # type: ignore[assignment]
+
+
+CONTAINERS = ("issues", "items", "data", "rows", "results", "records")
+"""Fields under which listings keep their rows."""
 
 
 def _refuse_constant(name: str) -> None:
@@ -82,3 +87,27 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def read_json_array(path: str | Path, bad_rows: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (number of the element from 1, object) of an array, or of a listing that holds one.
+
+    Raises:
+        DataError: not a JSON array, over the size that is held in memory, or holding others.
+    """
+    content = read_whole(path)
+    try:
+        values = parse_json(content)
+    except ValueError as error:
+        raise DataError(describe_json_error(content, error), path=path, line=1) from error
+    if isinstance(values, dict):
+        held = [values[name] for name in CONTAINERS if isinstance(values.get(name), list)]
+        values = held[0] if held else [values]
+    if not isinstance(values, list):
+        raise DataError(f"expected an array, got {type(values).__name__}", path=path, line=1)
+    for number, row in enumerate(values, start=1):
+        if type(row) is dict:
+            yield number, row
+        else:
+            message = f"element {number} must be an object, got {type(row).__name__}"
+            bad_rows.refuse("not an object", message, path=path)

@@ -12,6 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from opengte.data.readers.bad_rows import RowError
+from opengte.data.readers.issues import (
+    github_issue_pairs,
+    jira_issue_pairs,
+    jira_table_pairs,
+)
+from opengte.data.readers.news import news_pairs
+from opengte.data.readers.papers import arxiv_pairs, s2orc_pairs
 from opengte.data.readers.row_values import (
     Row,
     number_of,
@@ -88,7 +95,7 @@ def scored_sentences(first: str, second: str) -> ToPairs:
 
     def to_pairs(row: Row, origin: str) -> Sequence[Pair]:
         score = None
-        for field in ("score", "similarity_score", "label"):
+        for field in ("score", "similarity_score", "label", "labels"):
             if row.get(field) is not None:
                 score = _similarity(row, field)
                 break
@@ -174,6 +181,15 @@ def _passages(row: Row, field: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def nemo_pairs(row: Row, origin: str) -> Sequence[Pair]:
+    """NeMo's retrieval fine-tuning: query, pos_doc, neg_doc []."""
+    query, positives = text_of(row, "query"), texts_of(row, "pos_doc")
+    if not positives:
+        raise RowError("no positive", "field 'pos_doc' is empty")
+    negatives = texts_of(row, "neg_doc")
+    return [Pair(query, positive, negatives, origin=origin) for positive in positives]
+
+
 def message_pairs(row: Row, origin: str) -> Sequence[Pair]:
     """ms-swift: messages, positive_messages, negative_messages; a system message is a prompt.
 
@@ -252,21 +268,38 @@ def _sentences(first: str, second: str) -> Layout:
     return Layout(f"{first}/{second}", (first, second), scored_sentences(first, second))
 
 
+def _news(summary: str, body: str, kind: str) -> Layout:
+    return Layout(f"{summary}/{body}", (summary, body), news_pairs(summary, body, kind))
+
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout("opengte", ("query", "positive"), opengte_pairs),
     Layout("sentence-transformers", ("anchor", "positive"), anchor_pairs),
     Layout("FlagEmbedding", ("query", "pos"), flag_embedding_pairs),
     Layout("Tevatron", ("query", "positive_passages"), tevatron_pairs),
+    Layout("NeMo", ("query", "pos_doc"), nemo_pairs),
     Layout("ms-swift", ("messages", "positive_messages"), message_pairs),
     Layout("ms-swift 2", ("query", "response"), response_pairs),
     _sentences("sentence1", "sentence2"),
     _sentences("sentence_A", "sentence_B"),
     _sentences("text1", "text2"),
     _two("question", "answer"),
+    Layout("Jira", ("key", "fields"), jira_issue_pairs),
+    Layout("Jira CSV", ("Summary", "Description"), jira_table_pairs),
+    Layout("GitHub issues", ("number", "title", "body"), github_issue_pairs),
+    Layout("arXiv", ("title", "abstract", "categories"), arxiv_pairs),
+    Layout("S2ORC", ("paper_id", "title"), s2orc_pairs),
+    Layout("S2ORC 2", ("corpusid", "title"), s2orc_pairs),
+    _news("highlights", "article", "highlight-body"),
+    _news("summary", "document", "summary-content"),
+    _news("summary", "article", "summary-content"),
+    _news("summary", "text", "summary-content"),
+    _news("highlight", "body", "highlight-body"),
     _two("title", "abstract"),
     _two("title", "body"),
+    _two("title", "text"),
+    _two("headline", "body"),
     _two("docstring", "code"),
-    _two("summary", "document"),
     _two("entity", "description"),
 )
 
@@ -286,7 +319,7 @@ def find_layout(fields: Iterable[str]) -> Layout:
     shown = str(found) if len(found) <= 12 else f"{str(found[:12])[:-1]}, ...]"
     for layout in LAYOUTS:
         missing = [field for field in layout.required if field not in present]
-        if len(missing) < len(layout.required):
+        if missing and len(missing) < len(layout.required):
             hint = f"name the fields with columns={{'query': ..., '{layout.required[1]}': ...}}"
             message = f"no field {missing[0]!r}; found {shown}; rename it, or {hint}"
             raise RowError(f"no field {missing[0]!r}", message)

@@ -6,6 +6,7 @@ error (or a counted skip) before it is read to its end.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import zlib
@@ -14,9 +15,11 @@ from pathlib import Path
 
 from opengte.data.readers.bad_rows import BadRows
 from opengte.data.readers.detect import HEAD_BYTES, compression_of, encoding_of, read_head
+from opengte.errors import DataError
 
 CHUNK_BYTES = 2**20
 MAX_LINE_BYTES = 16 * 2**20
+MAX_WHOLE_BYTES = 512 * 2**20
 
 
 class BrokenStreamError(Exception):
@@ -85,12 +88,49 @@ def read_chunks(path: str | Path) -> Iterator[bytes]:
     compression = compression_of(read_head(path))
     if compression == "gzip":
         yield from _gzip_chunks(path)
+    elif compression == "bzip2":
+        yield from _bzip2_chunks(path)
     elif compression == "zstd":
         yield from _zstd_chunks(path)
     else:
         with open(path, "rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
+
+
+def read_whole(path: str | Path, *, max_bytes: int = MAX_WHOLE_BYTES) -> bytes:
+    """The decompressed content of a file whose format needs it whole.
+
+    Raises:
+        DataError: the file cannot be read, is damaged, or holds more than ``max_bytes``.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for chunk in read_chunks(path):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > max_bytes:
+                raise DataError(
+                    f"holds more than {max_bytes:,} bytes; split it, or use one record a line",
+                    path=path,
+                )
+    except BrokenStreamError as error:
+        raise DataError(str(error), path=path) from error
+    return b"".join(parts)
+
+
+def first_bytes(path: str | Path, number: int) -> bytes:
+    """The first decompressed bytes of a file, fewer where it is shorter or breaks."""
+    head = b""
+    try:
+        for chunk in read_chunks(path):
+            head += chunk
+            if len(head) >= number:
+                break
+    except BrokenStreamError:
+        pass  # whoever reads on from the start meets it again, with its line
+    return head[:number]
 
 
 def _gzip_chunks(path: str | Path) -> Iterator[bytes]:
@@ -102,6 +142,20 @@ def _gzip_chunks(path: str | Path) -> Iterator[bytes]:
                 raise BrokenStreamError("the gzip stream is truncated") from error
             except (gzip.BadGzipFile, zlib.error) as error:
                 raise BrokenStreamError(f"the gzip stream is damaged ({error})") from error
+            if not chunk:
+                return
+            yield chunk
+
+
+def _bzip2_chunks(path: str | Path) -> Iterator[bytes]:
+    with bz2.open(path, "rb") as stream:
+        while True:
+            try:
+                chunk = stream.read(CHUNK_BYTES)
+            except EOFError as error:
+                raise BrokenStreamError("the bzip2 stream is truncated") from error
+            except OSError as error:
+                raise BrokenStreamError(f"the bzip2 stream is damaged ({error})") from error
             if not chunk:
                 return
             yield chunk
