@@ -67,7 +67,9 @@ class OnnxEncoder:
             raise ConfigError(f"num_threads must be >= 1, got {num_threads}")
         self.folder = ModelFolder.read(folder)
         if self.folder.onnx_file is None:
-            raise ModelFolderError("no model.onnx; write one with gte export", path=folder)
+            raise ModelFolderError(
+                "no model.onnx; write one with opengte.export.onnx.export_onnx", path=folder
+            )
         if verify:
             self.folder.verify()
         self.tokenizer = Tokenizer.from_folder(

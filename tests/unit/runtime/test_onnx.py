@@ -165,7 +165,7 @@ def test_damaged_and_missing_graphs_are_refused(tmp_path):
 
 
 def test_a_folder_of_weights_alone_says_how_to_get_a_graph(minilm_folder):
-    with pytest.raises(ModelFolderError, match=r"no model.onnx; write one with gte export"):
+    with pytest.raises(ModelFolderError, match=r"no model.onnx; write one with opengte.export"):
         OnnxEncoder(minilm_folder)
 
 
