@@ -220,25 +220,11 @@ class _Matrices:
                 self.batch, self.form, self.relations, self.temperature, self.limits
             )
         left, right = name.split("_")
-        logits, masked = self._logits(left, right), self._masked(left, right)
-        if masked is not None:
-            # Finite, so that a row with nothing left has gradient 0 and not NaN.
-            logits = logits.masked_fill(masked, torch.finfo(logits.dtype).min / 4)
-        return torch.logsumexp(logits, dim=1)
-
-    def _masked(self, left: str, right: str) -> Tensor | None:
-        if right == "negative":
-            masked = self.relations.related_negatives(self.rows, self.all_negatives)
-            if left == "document":
-                same = self.relations.same_query(self.rows, self.all_negatives)
-                masked = same if masked is None else masked | same
-        else:
-            masked = self.relations.not_negatives(self.rows, self.all_rows)
+        logits = self._logits(left, right)
         seen = None if self.limits is None else self._seen_by_query(left, right)
-        if self.limits is None or seen is None:
-            return masked
-        similar = seen.detach() > self.limits[:, None]
-        return similar if masked is None else masked | similar
+        if self.limits is not None and seen is not None:
+            logits = logits.masked_fill(seen.detach() > self.limits[:, None], _nothing(logits))
+        return torch.logsumexp(logits, dim=1)
 
     def _seen_by_query(self, left: str, right: str) -> Tensor | None:
         """The logits that the false-negative rule looks at."""
@@ -247,13 +233,33 @@ class _Matrices:
         return self._logits("query", right) if self.form.margin_on_documents else None
 
     def _logits(self, left: str, right: str) -> Float[Tensor, "A J"]:
-        if (left, right) not in self._made:
-            if (right, left) in self._made and self.rows == self.all_rows:
-                return self._made[right, left].T
-            rows, columns = self.texts[left][self.rows], self.texts[right]
-            logits = rows @ columns.T
-            if self.form.similarity == "squared_distance":
-                logits = logits - rows.square().sum(1, keepdim=True) / 2
-                logits = logits - columns.square().sum(1) / 2
-            self._made[left, right] = logits
-        return self._made[left, right]
+        """Logits in which what is no negative by its labels is very small already."""
+        if (left, right) in self._made:
+            return self._made[left, right]
+        if (right, left) in self._made and self.rows == self.all_rows:
+            return self._made[right, left].T
+        rows, columns = self.texts[left][self.rows], self.texts[right]
+        logits = rows @ columns.T
+        if self.form.similarity == "squared_distance":
+            logits = logits - rows.square().sum(1, keepdim=True) / 2
+            logits = logits - columns.square().sum(1) / 2
+        excluded = self._excluded(left, right)
+        if excluded is not None:
+            # Finite, so that a row with nothing left has gradient 0 and not NaN.
+            logits.masked_fill_(excluded, _nothing(logits))
+        self._made[left, right] = logits
+        return logits
+
+    def _excluded(self, left: str, right: str) -> Tensor | None:
+        if right != "negative":
+            return self.relations.not_negatives(self.rows, self.all_rows)
+        known = self.relations.related_negatives(self.rows, self.all_negatives)
+        if left == "query":
+            return known
+        same = self.relations.same_query(self.rows, self.all_negatives)
+        return same if known is None else same | known
+
+
+def _nothing(logits: Tensor) -> float:
+    """A logit that adds 0 to every sum."""
+    return torch.finfo(logits.dtype).min / 4

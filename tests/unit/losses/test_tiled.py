@@ -251,7 +251,7 @@ def test_nothing_as_large_as_the_similarity_matrix_is_ever_made():
         )
         torch.autograd.grad(loss, (q, d, n))
     assert largest <= 3 * size * 8 * 4
-    assert largest < size * size / 10
+    assert largest < size * size / 8  # bytes: not even a mask of all pairs
 
 
 def test_products_agree_with_plain_matrix_products():
