@@ -79,16 +79,17 @@ def loss_chart(
 ) -> Markup:
     """Loss over steps: every step pale, the running mean strong, stages set apart."""
     parts = [_grid(losses), _steps_axis(steps)]
-    for name, start in stage_starts:
-        x = _x(steps, start)
-        parts.append(
-            Markup(
-                '<line class="stage" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>'
-                '<text class="stage-name" x="{3:.1f}" y="{4}">{5}</text>'
-            ).format(x, TOP, HEIGHT - BOTTOM, x + 4, TOP + 8, name)
-        )
+    parts += [_stage_mark(name, _x(steps, start)) for name, start in stage_starts]
     for piece in _by_stage(curve.points, [start for _, start in stage_starts]):
         drawn = _thinned(piece, POINTS_DRAWN)
+        if len(drawn) == 1:
+            ((step, loss),) = drawn
+            parts.append(
+                Markup('<circle class="point" cx="{:.1f}" cy="{:.1f}" r="2.5"/>').format(
+                    _x(steps, step), _y(losses, loss)
+                )
+            )
+            continue
         window = max(1, round(SMOOTHED_SHARE * len(drawn)))
         smooth = _running_mean(drawn, window)
         for kind, points in (("raw", drawn), ("smooth", smooth)):
@@ -136,6 +137,18 @@ def _svg(name: str, parts: Sequence[Markup]) -> Markup:
         WIDTH, HEIGHT, name
     )
     return head + Markup("").join(parts) + Markup("</svg>")
+
+
+def _stage_mark(name: str, x: float) -> Markup:
+    """A dotted line where a stage begins, its name on the side that has room."""
+    at_end = x > 0.75 * WIDTH
+    return Markup(
+        '<line class="stage" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>'
+        '<text class="stage-name{3}" x="{4:.1f}" y="{5}">{6}</text>'
+    ).format(
+        *(x, TOP, HEIGHT - BOTTOM, " end" if at_end else "", x - 4 if at_end else x + 4),
+        *(TOP + 8, name),
+    )
 
 
 def _grid(axis: Axis, *, percent: bool = False) -> Markup:

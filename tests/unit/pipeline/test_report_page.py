@@ -485,3 +485,12 @@ def test_snippets_say_where_they_stop():
     assert snippet("a\nb") == "a\nb"
     assert snippet("\n".join("abcdefghijkl")) == "a\nb\nc\nd\ne\nf\ng\nh\ni …"
     assert len(snippet("x" * 5000)) < 720
+
+
+def test_a_stage_of_one_step_is_drawn_as_a_point():
+    curve = LossCurve(source="x", points=[(1, 2.0), (2, 1.0), (3, 3.0)])
+    data = replace(sample_report(), losses=[curve], stage_starts=[("one", 1), ("two", 3)])
+    page = render_report(data)
+    assert page.count('<circle class="point"') == 1
+    assert page.count('class="smooth"') == 1
+    assert page.count('class="stage-name end"') == 1
