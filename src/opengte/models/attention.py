@@ -5,7 +5,8 @@ Axes: T tokens, H heads, D size of a head; of one group of texts: n texts, L its
 On a CPU this is plain matrix product - softmax - matrix product, group by group, with a backward
 pass written by hand: torch's ``scaled_dot_product_attention`` spends more time in its backward
 pass than the rest of a training step takes together (bfloat16), and drops no probabilities
-cheaply. On a GPU it is torch's variable-length flash attention.
+cheaply. On a GPU it is torch's variable-length flash attention, which drops no probabilities:
+where that is asked for, the plain form runs there too.
 """
 
 from __future__ import annotations
@@ -17,10 +18,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from opengte.models.dropout import apply_mask, keep_mask, keep_scale
-from opengte.models.length_groups import LengthGroup, LengthGroups
+from opengte.models.flash_attention import flash_attention, has_flash_attention
+from opengte.models.length_groups import LengthGroup, LengthGroups, TextLayout
 
 VECTOR_LANES = 32
 """Row lengths that are a multiple of this run torch's fast bfloat16 softmax."""
+
+
+def attend(
+    qkv: Float[Tensor, "T 3 H D"],
+    layout: TextLayout,
+    *,
+    dropout: float = 0.0,
+    training: bool = False,
+) -> Float[Tensor, "T H D"]:
+    """softmax(q k^T / sqrt(D)) v, each text for itself, by the fastest means of the device."""
+    drops = training and dropout > 0.0
+    if drops or not has_flash_attention(qkv):
+        return packed_attention(qkv, layout.groups, dropout=dropout, training=training)
+    query, key, value = qkv.unbind(1)
+    return flash_attention(query, key, value, layout)
 
 
 def packed_attention(
@@ -59,7 +76,7 @@ def _forward_group(
     mask = None
     kept = probabilities
     if dropout:
-        mask = keep_mask(probabilities.shape, dropout, probabilities.dtype)
+        mask = keep_mask(probabilities, dropout)
         kept = apply_mask(probabilities, mask).mul_(keep_scale(dropout))
     output = torch.bmm(kept, value).unflatten(0, (group.num_texts, -1)).transpose(1, 2)
     return output.flatten(0, 1), probabilities, mask

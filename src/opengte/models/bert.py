@@ -18,9 +18,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from opengte.errors import ModelFolderError
-from opengte.models.attention import packed_attention
+from opengte.models.attention import attend
 from opengte.models.dropout import add_dropout, dropout
-from opengte.models.length_groups import LengthGroups, make_length_groups
+from opengte.models.length_groups import TextLayout
 from opengte.models.packing import PackedTokens
 from opengte.models.precision import CastLinear
 
@@ -59,14 +59,12 @@ class PackedBert(nn.Module):
     def forward(self, packed: PackedTokens) -> Float[Tensor, "T C"]:
         """The last layer's states of all tokens, in ``compute_dtype``."""
         states = self.embeddings(packed).to(self.compute_dtype)
-        groups = make_length_groups(
-            packed.lengths, num_heads=self.num_heads, device=packed.token_ids.device
-        )
+        layout = TextLayout.of(packed, num_heads=self.num_heads)
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                states = checkpoint(layer, states, groups, use_reentrant=False)
+                states = checkpoint(layer, states, layout, use_reentrant=False)
             else:
-                states = layer(states, groups)
+                states = layer(states, layout)
         return states
 
     @property
@@ -132,12 +130,10 @@ class SelfAttention(nn.Module):
         self.dropout = float(config.get("hidden_dropout_prob", 0.1))
         self.probability_dropout = float(config.get("attention_probs_dropout_prob", 0.1))
 
-    def forward(self, states: Float[Tensor, "T C"], groups: LengthGroups) -> Float[Tensor, "T C"]:
+    def forward(self, states: Float[Tensor, "T C"], layout: TextLayout) -> Float[Tensor, "T C"]:
         """norm(states + dropout(attention(states)))."""
         qkv = self.qkv(states).unflatten(-1, (3, self.num_heads, -1))
-        mixed = packed_attention(
-            qkv, groups, dropout=self.probability_dropout, training=self.training
-        )
+        mixed = attend(qkv, layout, dropout=self.probability_dropout, training=self.training)
         projected = self.out(mixed.flatten(1))
         return self.norm(add_dropout(states, projected, self.dropout, training=self.training))
 
@@ -169,10 +165,27 @@ class Layer(nn.Module):
         self.attention = SelfAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, states: Float[Tensor, "T C"], groups: LengthGroups) -> Float[Tensor, "T C"]:
+    def forward(self, states: Float[Tensor, "T C"], layout: TextLayout) -> Float[Tensor, "T C"]:
         """One layer."""
-        result: Tensor = self.feed_forward(self.attention(states, groups))
+        result: Tensor = self.feed_forward(self.attention(states, layout))
         return result
+
+
+def initialise(backbone: PackedBert, *, seed: int) -> None:
+    """Give a backbone BERT's random weights: normal with ``initializer_range``, biases zero."""
+    generator = torch.Generator().manual_seed(seed)
+    spread = float(backbone.config.get("initializer_range", 0.02))
+    with torch.no_grad():
+        for name, parameter in backbone.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_()
+            elif ".norm." in name:
+                parameter.fill_(1.0)
+            else:
+                parameter.normal_(0.0, spread, generator=generator)
+        padding = backbone.config.get("pad_token_id")
+        if padding is not None:
+            backbone.embeddings.word.weight[int(padding)].zero_()
 
 
 def _refuse_unknown(config: Mapping[str, Any]) -> None:

@@ -37,13 +37,14 @@ def add_dropout(residual: Tensor, values: Tensor, probability: float, *, trainin
     return result
 
 
-def keep_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
-    """All bits set where an element is kept, else none, as integers of the width of ``dtype``."""
-    count = shape.numel()
-    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+def keep_mask(values: Tensor, probability: float) -> Tensor:
+    """All bits set where an element is kept, else none, as integers as wide as ``values``."""
+    count = values.numel()
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=values.device)
+    draws.random_(-(2**63), None)
     lanes = draws.view(torch.int16)[:count]
     threshold = round(probability * LEVELS) - LEVELS // 2
-    return lanes.ge_(threshold).neg_().view(shape).to(_INTEGERS[dtype])
+    return lanes.ge_(threshold).neg_().view(values.shape).to(_INTEGERS[values.dtype])
 
 
 def keep_scale(probability: float) -> float:
@@ -59,7 +60,7 @@ def apply_mask(values: Tensor, mask: Tensor) -> Tensor:
 class _MaskedScale(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, residual: Tensor | None, probability: float) -> Tensor:
-        mask = keep_mask(values.shape, probability, values.dtype)
+        mask = keep_mask(values, probability)
         ctx.save_for_backward(mask)
         ctx.scale = keep_scale(probability)
         ctx.has_residual = residual is not None
