@@ -14,6 +14,7 @@ from collections.abc import Iterable
 # Scripts written without spaces: every character is a word of its own.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
+_IS_CJK = re.compile(f"[{_CJK}]")
 SHINGLE_WORDS = 3
 
 
@@ -54,6 +55,25 @@ def contains_run(text_words: tuple[str, ...], run: tuple[str, ...]) -> bool:
         return False
     # "\0" never survives `words`, so no match can begin or end inside a word.
     return f"\0{chr(0).join(run)}\0" in f"\0{chr(0).join(text_words)}\0"
+
+
+def longest_shared_run(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, ...]:
+    """The longest run of words that stands in both texts; the first one of that length."""
+    joined = f"\0{chr(0).join(right)}\0"
+    longest: tuple[str, ...] = ()
+    for start in range(len(left)):
+        # From here only a longer run than the best so far is of interest.
+        while start + len(longest) < len(left):
+            run = left[start : start + len(longest) + 1]
+            if f"\0{chr(0).join(run)}\0" not in joined:
+                break
+            longest = run
+    return longest
+
+
+def weigh_words(text_words: tuple[str, ...]) -> float:
+    """How many words of an alphabetic script these stand for: a CJK character is half a word."""
+    return sum(0.5 if _IS_CJK.match(word) else 1.0 for word in text_words)
 
 
 def fingerprint_texts(texts: Iterable[str]) -> str:

@@ -1,0 +1,1 @@
+"""A language model and documents -> new training pairs, each with its prompt and its model."""
