@@ -130,7 +130,7 @@ def _headline(findings: Findings) -> Headline:
         num_queries=comparison.num_queries,
         num_documents=len(findings.held_out.documents),
         num_groups=len(set(comparison.clusters)),
-        group_name="held-out groups",
+        group_name="groups",
     )
 
 
