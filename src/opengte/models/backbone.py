@@ -18,9 +18,6 @@ class Backbone(Protocol):
 
     Attributes:
         config: the contents of its transformers ``config.json``.
-        hidden_size: C.
-        vocab_size: rows of the word embedding.
-        num_positions: longest text it can read, in tokens.
         compute_dtype: number format of activations.
         gradient_checkpointing: recompute layers in the backward pass instead of keeping them.
         dropout: of hidden states and of attention probabilities.
@@ -28,11 +25,15 @@ class Backbone(Protocol):
     """
 
     config: dict[str, Any]
-    hidden_size: int
     compute_dtype: torch.dtype
     gradient_checkpointing: bool
     dropout: tuple[float, float]
     carried: dict[str, Tensor]
+
+    @property
+    def hidden_size(self) -> int:
+        """C."""
+        ...
 
     @property
     def vocab_size(self) -> int:

@@ -19,12 +19,12 @@ from torch.utils.checkpoint import checkpoint
 
 from opengte.errors import ModelFolderError
 from opengte.models.attention import attend
+from opengte.models.bert_names import checkpoint_names
 from opengte.models.dropout import add_dropout, dropout
 from opengte.models.length_groups import TextLayout
 from opengte.models.packing import PackedTokens
 from opengte.models.precision import CastLinear
 
-BERT_TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
 SHIFTED_POSITIONS = ("roberta", "xlm-roberta", "camembert")
 """Model types whose positions begin behind the padding id."""
 ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -34,7 +34,7 @@ class PackedBert(nn.Module):
     """The encoder: packed token ids in, token states out.
 
     Args:
-        config: the contents of a transformers ``config.json`` of one of ``BERT_TYPES``.
+        config: the contents of a transformers ``config.json`` of type BERT, RoBERTa or XLM-R.
 
     Raises:
         ModelFolderError: the config asks for something this encoder does not have.
@@ -44,7 +44,6 @@ class PackedBert(nn.Module):
         super().__init__()
         _refuse_unknown(config)
         self.config = dict(config)
-        self.hidden_size = int(config["hidden_size"])
         self.num_heads = int(config["num_attention_heads"])
         self.compute_dtype = torch.float32
         self.gradient_checkpointing = False
@@ -66,6 +65,11 @@ class PackedBert(nn.Module):
             else:
                 states = layer(states, layout)
         return states
+
+    @property
+    def hidden_size(self) -> int:
+        """C."""
+        return int(self.config["hidden_size"])
 
     @property
     def vocab_size(self) -> int:
@@ -199,55 +203,3 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
     if config.get("hidden_act", "gelu") not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ModelFolderError(f"hidden_act {config['hidden_act']!r} is not one of {known}")
-
-
-NAMES = {
-    "embeddings.word": "embeddings.word_embeddings",
-    "embeddings.position": "embeddings.position_embeddings",
-    "embeddings.token_type": "embeddings.token_type_embeddings",
-    "embeddings.norm": "embeddings.LayerNorm",
-}
-LAYER_NAMES = {
-    "attention.out": "attention.output.dense",
-    "attention.norm": "attention.output.LayerNorm",
-    "feed_forward.up": "intermediate.dense",
-    "feed_forward.down": "output.dense",
-    "feed_forward.norm": "output.LayerNorm",
-}
-QKV_NAMES = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
-
-
-def checkpoint_names(own_name: str) -> tuple[str, ...]:
-    """Transformers' names for a parameter of ``PackedBert``: three for a fused one."""
-    module, _, kind = own_name.rpartition(".")
-    if module in NAMES:
-        return (f"{NAMES[module]}.{kind}",)
-    _, number, part = module.split(".", 2)
-    parts = QKV_NAMES if part == "attention.qkv" else (LAYER_NAMES[part],)
-    return tuple(f"encoder.layer.{number}.{name}.{kind}" for name in parts)
-
-
-def from_checkpoint(
-    own_names: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Transformers' parameters -> ours.
-
-    Args:
-        own_names: the names to fill.
-        tensors: a checkpoint; a prefix ``bert.`` or ``roberta.`` is understood.
-
-    Raises:
-        ModelFolderError: a parameter is missing.
-    """
-    prefix = next((p for p in ("bert.", "roberta.", "") if f"{p}{_ANCHOR}" in tensors), "")
-    result = {}
-    for name in own_names:
-        theirs = [prefix + part for part in checkpoint_names(name)]
-        missing = [part for part in theirs if part not in tensors]
-        if missing:
-            raise ModelFolderError(f"weights are missing: {', '.join(missing)}")
-        result[name] = torch.cat([tensors[part] for part in theirs])
-    return result
-
-
-_ANCHOR = "embeddings.word_embeddings.weight"

@@ -16,7 +16,7 @@ from opengte.errors import ModelFolderError
 from opengte.model_folder import MANIFEST, ModelFolder, file_digest
 from opengte.model_modules import LEGACY_POOLING_KEYS, POOLING_NAMES, DenseLayer, PoolingMode
 from opengte.models.backbone import Backbone
-from opengte.models.bert import BERT_TYPES, PackedBert, from_checkpoint
+from opengte.models.building import build_backbone
 from opengte.models.config import EncoderSettings
 from opengte.models.encoder import Encoder
 from opengte.models.fingerprint import backbone_checkpoint
@@ -24,10 +24,6 @@ from opengte.models.heads import Dense
 from opengte.text.tokenizer import Tokenizer
 
 MODULE_TYPE = "sentence_transformers.models."
-IGNORED_WEIGHTS = ("pooler.", "cls.", "lm_head.", "classifier.", "embeddings.position_ids")
-"""Parts of released checkpoints that an encoder has no use for."""
-CARRIED_WEIGHTS = "pooler."
-"""Unused, but transformers warns when its BertModel does not find it: written back unchanged."""
 
 
 def load_encoder(
@@ -114,58 +110,13 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> None:
 
 
 def _load_backbone(folder: ModelFolder) -> Backbone:
-    config = dict(folder.architecture)
-    if config["model_type"] not in BERT_TYPES:
-        known = ", ".join(BERT_TYPES)
-        raise ModelFolderError(
-            f"unknown architecture {config['model_type']!r}; known: {known}", path=folder.path
-        )
     tensors: dict[str, Tensor] = {}
     for file in folder.weight_files:
         tensors.update(load_file(file))
-    with torch.device("meta"):
-        backbone = PackedBert(config)
     try:
-        state = from_checkpoint(backbone.state_dict(), tensors)
+        return build_backbone(folder.architecture, tensors)
     except ModelFolderError as error:
         raise ModelFolderError(error.message, path=folder.path) from error
-    _refuse_unknown_weights(tensors, backbone.to_checkpoint(state), folder)
-    _refuse_wrong_shapes(backbone.state_dict(), state, folder)
-    backbone.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
-    backbone.carried = {
-        name.removeprefix("bert.").removeprefix("roberta."): value.float()
-        for name, value in tensors.items()
-        if CARRIED_WEIGHTS in name
-    }
-    return backbone
-
-
-def _refuse_unknown_weights(
-    tensors: Mapping[str, Tensor], used: Mapping[str, Tensor], folder: ModelFolder
-) -> None:
-    known = {*used}
-    unknown = []
-    for name in tensors:
-        bare = name.removeprefix("bert.").removeprefix("roberta.")
-        if bare not in known and not bare.startswith(IGNORED_WEIGHTS):
-            unknown.append(name)
-    if unknown:
-        raise ModelFolderError(
-            f"weights that the architecture does not have: {', '.join(sorted(unknown)[:5])}",
-            path=folder.path,
-        )
-
-
-def _refuse_wrong_shapes(
-    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: ModelFolder
-) -> None:
-    for name, value in expected.items():
-        if state[name].shape != value.shape:
-            raise ModelFolderError(
-                f"weight {name} has shape {tuple(state[name].shape)}, config.json asks for "
-                f"{tuple(value.shape)}",
-                path=folder.path,
-            )
 
 
 def _load_dense(described: DenseLayer) -> Dense:
