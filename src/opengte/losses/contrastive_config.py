@@ -167,7 +167,7 @@ class Qwen3ContrastiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InstructorConfig:
-    """INSTRUCTOR's loss (arXiv:2212.09741, section 2.2).
+    """INSTRUCTOR's loss (arXiv:2212.09741, training objective).
 
     Attributes:
         kind: names this loss in a recipe.

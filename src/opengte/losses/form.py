@@ -137,7 +137,7 @@ def qwen3_form(
 
 
 def instructor_form(*, variant: InstructorVariant = "paper") -> ContrastiveForm:
-    """INSTRUCTOR's two softmaxes, added up (arXiv:2212.09741, section 2.2).
+    """INSTRUCTOR's two softmaxes, added up (arXiv:2212.09741, training objective).
 
     In both, each document must also be told from the other queries. In the paper a query sees
     the documents of other rows and its own hard negatives; in the released code it sees all hard

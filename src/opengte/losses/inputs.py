@@ -5,13 +5,13 @@ Axes: B pairs in the global batch, N hard negatives in it, D embedding size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from opengte.errors import DataError
+from opengte.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,13 @@ class EmbeddedBatch:
         query_labels, document_labels: rows with equal labels hold the same text or class and
             are never each other's negatives; None = every text is its own.
         negative_labels: the numbering of ``document_labels``, for the hard negatives.
-        scores: graded similarity of pair i, larger = closer; for CoSENT, AnglE and the like.
+        scores: graded similarity of pair i, larger = closer; NaN where it is not known. For
+            CoSENT, AnglE and the like.
         in_batch_negatives: whether the texts of other rows may serve as negatives.
         rows: the anchors (query i and document i) whose terms are computed here; None = all.
+        teacher_scores: a teacher's score of pair i, for distillation.
+        negative_teacher_scores: its scores of the hard negatives with their own queries.
+        teacher_queries, teacher_documents: its embeddings, E values each.
     """
 
     queries: Float[Tensor, "B D"]
@@ -45,6 +49,10 @@ class EmbeddedBatch:
     scores: Float[Tensor, " B"] | None = None
     in_batch_negatives: bool = True
     rows: range | None = None
+    teacher_scores: Float[Tensor, " B"] | None = None
+    negative_teacher_scores: Float[Tensor, " N"] | None = None
+    teacher_queries: Float[Tensor, "B E"] | None = None
+    teacher_documents: Float[Tensor, "B E"] | None = None
 
     def __post_init__(self) -> None:
         """Check that everything is about the same B pairs and N negatives."""
@@ -54,16 +62,21 @@ class EmbeddedBatch:
                 f"{tuple(self.queries.shape)} and {tuple(self.documents.shape)}"
             )
         self._check_negatives()
-        for name in ("query_labels", "document_labels", "scores"):
+        for name in ("query_labels", "document_labels", "scores", "teacher_scores"):
             self._check_length(name, len(self))
+        for name in ("teacher_queries", "teacher_documents"):
+            values = getattr(self, name)
+            if values is not None and (values.ndim != 2 or len(values) != len(self)):
+                raise DataError(f"{name} must be ({len(self)}, E), got {tuple(values.shape)}")
         rows = self.rows
         if rows is not None and (rows.step != 1 or rows.start < 0 or rows.stop > len(self)):
             raise DataError(f"rows must be a part of range({len(self)}) with step 1, got {rows}")
 
     def _check_negatives(self) -> None:
         if self.negatives is None:
-            if self.negative_owners is not None or self.negative_labels is not None:
-                raise DataError("negative_owners and negative_labels need negatives, got None")
+            for name in ("negative_owners", "negative_labels", "negative_teacher_scores"):
+                if getattr(self, name) is not None:
+                    raise DataError(f"{name} need negatives, got None")
             return
         if self.negatives.ndim != 2 or self.negatives.shape[1] != self.queries.shape[1]:
             raise DataError(
@@ -74,6 +87,7 @@ class EmbeddedBatch:
             raise DataError("negatives need negative_owners: the row each of them belongs to")
         self._check_length("negative_owners", len(self.negatives))
         self._check_length("negative_labels", len(self.negatives))
+        self._check_length("negative_teacher_scores", len(self.negatives))
         if self.negative_labels is not None and self.document_labels is None:
             raise DataError("negative_labels need document_labels: one numbering for both")
 
@@ -89,6 +103,45 @@ class EmbeddedBatch:
     def anchors(self) -> range:
         """The rows whose terms are computed here."""
         return range(len(self)) if self.rows is None else self.rows
+
+    @property
+    def share(self) -> float:
+        """The part of all rows that is computed here.
+
+        A loss that is no sum over anchors is computed whole by every rank and multiplied by
+        this, so that the ranks' losses still add up.
+        """
+        return len(self.anchors) / max(1, len(self))
+
+    def nothing(self) -> Float[Tensor, ""]:
+        """A loss of 0 that gradient can flow through: what a rank without rows must return."""
+        return (self.queries[:0].sum() + self.documents[:0].sum()).to(self.compute_dtype)
+
+    def given(self, name: str, *, wanted_by: str) -> Tensor:
+        """An optional field that a loss cannot do without.
+
+        Raises:
+            DataError: the batch does not have it.
+        """
+        values = getattr(self, name)
+        if values is None:
+            raise DataError(f"{wanted_by} needs {name}, and this batch has none")
+        return values
+
+    def truncated(self, dimensions: int) -> EmbeddedBatch:
+        """The batch as a model of fewer dimensions would embed it (Matryoshka).
+
+        Raises:
+            ConfigError: the embeddings have fewer dimensions than that.
+        """
+        if dimensions > self.queries.shape[1]:
+            raise ConfigError(
+                f"Matryoshka dimensions must be <= {self.queries.shape[1]}, the size of the "
+                f"embeddings, got {dimensions}"
+            )
+        names = ("queries", "documents", "negatives")
+        parts = {name: getattr(self, name) for name in names}
+        return replace(self, **{k: x[:, :dimensions] for k, x in parts.items() if x is not None})
 
     @property
     def compute_dtype(self) -> torch.dtype:

@@ -5,11 +5,11 @@ Axes: B pairs, N hard negatives, A anchors computed here.
 
 from __future__ import annotations
 
-import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from opengte.losses.form import ContrastiveForm
+from opengte.losses.groups import grouped_logsumexp
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.losses.relations import Relations
 from opengte.losses.scaling import pair_logits, scaled_vectors
@@ -42,22 +42,4 @@ def own_negative_term(
     places = places.masked_fill(elsewhere, 0)
     if limits is not None and len(limits):
         excluded = excluded | (logits.detach() > limits[places])
-    return _grouped_logsumexp(logits, places, excluded, len(batch.anchors))
-
-
-def _grouped_logsumexp(
-    logits: Float[Tensor, " N"],
-    groups: Int64[Tensor, " N"],
-    excluded: Bool[Tensor, " N"],
-    num_groups: int,
-) -> Float[Tensor, " A"]:
-    nothing = torch.finfo(logits.dtype).min / 4
-    peaks = logits.new_full((num_groups,), nothing)
-    if num_groups == 0:
-        return peaks
-    logits = logits.masked_fill(excluded, nothing)
-    peaks = peaks.scatter_reduce(0, groups, logits.detach(), "amax")
-    shares = torch.exp(logits - peaks[groups]).masked_fill(excluded, 0.0)
-    sums = torch.zeros_like(peaks).index_add(0, groups, shares)
-    # A group of none keeps `nothing`: e^ of it adds 0 to Z, and its gradient is 0.
-    return peaks + torch.log(torch.where(sums > 0, sums, 1.0))
+    return grouped_logsumexp(logits, places, len(batch.anchors), excluded=excluded)

@@ -123,37 +123,74 @@ def tiled_loss(
     Raises:
         ConfigError: the temperature or the tile size is not above 0.
     """
+    has_negatives = batch.negatives is not None and len(batch.negatives) > 0
+    positive, terms = tiled_terms(
+        batch, form, temperature=temperature, products=products, tile_size=tile_size
+    )
+    return loss_from_terms(
+        form,
+        positive,
+        terms,
+        in_batch_negatives=batch.in_batch_negatives,
+        has_negatives=has_negatives,
+        batch_size=len(batch),
+    )
+
+
+def tiled_terms(
+    batch: EmbeddedBatch,
+    form: ContrastiveForm,
+    *,
+    temperature: float | Tensor,
+    products: ProductType = "exact",
+    tile_size: int | None = None,
+) -> tuple[Float[Tensor, " A"], dict[str, Float[Tensor, " A"]]]:
+    """The positive logits and the terms that all partitions of ``form`` are made of, in nats.
+
+    Args:
+        batch: the embeddings and what is known about them.
+        form: which similarities stand in which Z.
+        temperature: tau; a tensor where it is learned.
+        products: as in ``tiled_contrastive_loss``.
+        tile_size: rows and columns of a tile; None fits the device.
+
+    Raises:
+        ConfigError: the temperature or the tile size is not above 0.
+    """
     checked_temperature(temperature)
-    device = batch.queries.device
+    device = batch.queries.device.type
     if tile_size is None:
-        tile_size = _CPU_TILE if device.type == "cpu" else _GPU_TILE
+        tile_size = _CPU_TILE if device == "cpu" else _GPU_TILE
     if tile_size < 1:
         raise ConfigError(f"tile_size must be >= 1, got {tile_size}")
-    has_negatives = batch.negatives is not None and len(batch.negatives) > 0
-    settings = {"in_batch_negatives": batch.in_batch_negatives, "has_negatives": has_negatives}
-    names = all_terms(form, **settings)
-    blocks = blocks_of(names)
-    in_tiles = batch.negatives if any(b.right == "negative" for b in blocks) else None
-    relations = Relations.of(batch)
-    plan = TilePlan(
-        batch_size=len(batch),
-        num_negatives=0 if in_tiles is None else len(in_tiles),
-        anchors=batch.anchors,
-        blocks=blocks,
-        relations=relations,
-        tile_size=tile_size,
-    )
     if not isinstance(temperature, Tensor):
         temperature = torch.tensor(temperature, dtype=torch.float64)
-    with torch.autocast(device.type, enabled=False):
+    has_negatives = batch.negatives is not None and len(batch.negatives) > 0
+    names = all_terms(
+        form, in_batch_negatives=batch.in_batch_negatives, has_negatives=has_negatives
+    )
+    blocks = blocks_of(names)
+    negatives = batch.negatives if any(b.right == "negative" for b in blocks) else None
+    plan = TilePlan(
+        batch_size=len(batch),
+        num_negatives=0 if negatives is None else len(negatives),
+        anchors=batch.anchors,
+        blocks=blocks,
+        relations=Relations.of(batch),
+        tile_size=tile_size,
+    )
+    # Autocast would round the logits to 8 bits: at temperature 0.01 they would be off by 0.25.
+    with torch.autocast(device, enabled=False):
         positive, *values = TiledTerms.apply(
-            plan, form, products, temperature, batch.queries, batch.documents, in_tiles
+            plan, form, products, temperature, batch.queries, batch.documents, negatives
         )
         terms = dict(zip(plan.terms, values, strict=True))
         if "own_negative" in names:
             limits = false_negative_limits(form, positive, temperature)
-            terms["own_negative"] = own_negative_term(batch, form, relations, temperature, limits)
-        return loss_from_terms(form, positive, terms, batch_size=len(batch), **settings)
+            terms["own_negative"] = own_negative_term(
+                batch, form, plan.relations, temperature, limits
+            )
+    return positive, terms
 
 
 class TiledTerms(torch.autograd.Function):

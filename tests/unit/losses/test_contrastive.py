@@ -186,7 +186,7 @@ def test_batch_of_mismatched_tensors_is_refused():
         EmbeddedBatch(x, x, x)
     with pytest.raises(DataError, match=r"negative_owners must be \(3,\), got \(1,\)"):
         EmbeddedBatch(x, x, x, owners)
-    with pytest.raises(DataError, match=r"need negatives, got None"):
+    with pytest.raises(DataError, match=r"negative_owners need negatives, got None"):
         EmbeddedBatch(x, x, negative_owners=owners)
     with pytest.raises(DataError, match=r"negative_labels need document_labels"):
         EmbeddedBatch(x, x, x[:1], owners, negative_labels=owners)
