@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from opengte.losses.contrastive import improved_contrastive_loss, info_nce_loss
+from opengte.losses.cosent import angle_loss, cosent_loss
+from opengte.losses.distillation import kl_distillation_loss, margin_mse_loss
 from opengte.losses.form import improved_form
+from opengte.losses.inputs import EmbeddedBatch
 from opengte.losses.tiled import tiled_contrastive_loss
 
 st_losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+pairwise_cos_sim = pytest.importorskip("sentence_transformers.util").pairwise_cos_sim
 
 FOUR = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
 
@@ -76,3 +80,48 @@ def test_symmetric_mean(num_columns):
         *columns[:2], temperature=0.05, direction="symmetric_mean", **hard_negatives(columns)
     )
     assert_same(ours, theirs, columns)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(cosent_loss, "CoSENTLoss"), (angle_loss, "AnglELoss")]
+)
+def test_graded_pairs(ours, theirs):
+    columns = embeddings(2)
+    scores = torch.tensor([0.1, 0.5, 0.5, 0.9, 0.0, 1.0, 0.3, 0.3, 0.7])
+    expected = getattr(st_losses, theirs)(nn.Identity(), scale=20.0).compute_loss_from_embeddings(
+        columns, scores
+    )
+    found = ours(EmbeddedBatch(*columns, scores=scores), temperature=0.05)
+    assert_same(found, expected, columns)
+
+
+def taught(num_negatives: int) -> tuple[list[Tensor], Tensor, EmbeddedBatch]:
+    columns = embeddings(2 + num_negatives)
+    generator = torch.Generator().manual_seed(1)
+    teacher = torch.randn(len(columns[0]), 1 + num_negatives, generator=generator).double()
+    batch = EmbeddedBatch(
+        *columns[:2],
+        **hard_negatives(columns),
+        teacher_scores=teacher[:, 0],
+        negative_teacher_scores=teacher[:, 1:].T.flatten(),
+    )
+    return columns, teacher, batch
+
+
+@pytest.mark.parametrize("num_negatives", [1, 3])
+def test_margin_mse(num_negatives):
+    columns, teacher, batch = taught(num_negatives)
+    loss = st_losses.MarginMSELoss(nn.Identity())
+    expected = loss.compute_loss_from_embeddings(columns, teacher)
+    assert_same(margin_mse_loss(batch), expected, columns)
+
+
+@pytest.mark.parametrize("num_negatives", [1, 3])
+def test_kl_distillation(num_negatives):
+    columns, teacher, batch = taught(num_negatives)
+    loss = st_losses.DistillKLDivLoss(
+        nn.Identity(), similarity_fct=pairwise_cos_sim, student_temperature=0.05
+    )
+    expected = loss.compute_loss_from_embeddings(columns, teacher)
+    # They multiply by the squared temperature (Hinton et al. 2015), E5's equation does not.
+    assert_same(0.05**2 * kl_distillation_loss(batch, temperature=0.05), expected, columns)
