@@ -55,7 +55,7 @@ class ExactIndex:
             SearchIndexError: queries of another width than the rows; values that are not finite.
             ConfigError: k is below 1.
         """
-        queries = self._checked(vectors, k)
+        queries = self.checked(vectors, k)
         k = min(k, len(self))
         scores = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
@@ -73,7 +73,8 @@ class ExactIndex:
             found[here] = self._shards[number][rows[here] - self._starts[number]]
         return found
 
-    def _checked(self, vectors: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    def checked(self, vectors: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+        """Queries as contiguous float32, refused where they cannot be searched with."""
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
         if queries.ndim != 2 or (len(self) and queries.shape[1] != self.dimensions):
             raise SearchIndexError(
@@ -92,35 +93,36 @@ class ExactIndex:
         slack = self._slack(queries)
         best_scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         best_rows = np.full((len(queries), k), np.iinfo(np.int64).max, dtype=np.int64)
-        for start, block in self._blocks():
+        for start, block in self.blocks():
             products = queries @ block.T
             threshold = best_scores[:, -1]
             if np.isneginf(threshold).any():
                 threshold = np.maximum(threshold, _kth_largest(products, k))
             owners, columns = np.nonzero(products >= (threshold - slack)[:, None])
             if len(owners):
-                exact = _pair_scores(queries, block, owners, columns)
+                exact = _products(queries, block, owners, columns)
                 best_scores, best_rows = _merge(
                     best_scores, best_rows, owners, exact, columns + start
                 )
         return best_scores, best_rows
 
-    def _blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def blocks(self, size: int | None = None) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Row number and float32 rows of one block after another, at most ``size`` rows each."""
+        size = size or _ROWS
         for offset, shard in zip(self._starts.tolist(), self._shards, strict=False):
-            for start in range(0, len(shard), _ROWS):
-                block = np.asarray(shard[start : start + _ROWS], dtype=np.float32)
-                yield offset + start, block
+            for start in range(0, len(shard), size):
+                yield offset + start, np.asarray(shard[start : start + size], dtype=np.float32)
 
     def _slack(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """More than a float32 product can be wrong by, for each query."""
         lengths = np.linalg.norm(queries, axis=1)
-        bound = float(np.finfo(np.float32).eps) * self.dimensions * self._longest_row()
+        bound = float(np.finfo(np.float32).eps) * self.dimensions * self.longest_row()
         return (lengths * bound).astype(np.float32)
 
-    def _longest_row(self) -> float:
+    def longest_row(self) -> float:
         """Length of the longest row; read once, and the one look at whether all are finite."""
         if self._longest is None:
-            squares = [float(np.einsum("nd,nd->n", b, b).max(initial=0)) for _, b in self._blocks()]
+            squares = [float(np.einsum("nd,nd->n", b, b).max(initial=0)) for _, b in self.blocks()]
             self._longest = float(np.sqrt(max(squares, default=0.0)))
             if not np.isfinite(squares).all():
                 self._longest = None
@@ -138,19 +140,49 @@ def _kth_largest(products: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     return np.partition(products, columns - k, axis=1)[:, columns - k]
 
 
-def _pair_scores(
+def pair_scores(
     queries: NDArray[np.float32],
-    block: NDArray[np.float32],
+    index: ExactIndex,
     owners: NDArray[np.int64],
-    columns: NDArray[np.int64],
+    rows: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Inner products of single pairs, summed in float64: alike wherever they are computed."""
+    """Scores of single pairs of ``queries[owners]`` and ``rows``, alike wherever computed."""
     scores = np.empty(len(owners), dtype=np.float32)
     for start in range(0, len(owners), _PAIRS):
         part = slice(start, start + _PAIRS)
-        left = queries[owners[part]].astype(np.float64)
-        scores[part] = np.einsum("nd,nd->n", left, block[columns[part]].astype(np.float64))
+        found = index.take(rows[part])
+        scores[part] = _products(queries, found, owners[part], np.arange(len(found)))
     return scores
+
+
+def _products(
+    queries: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Inner products of ``queries[left]`` and ``rows[right]``, summed in float64."""
+    scores = np.empty(len(left), dtype=np.float32)
+    for start in range(0, len(left), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        first = queries[left[part]].astype(np.float64)
+        scores[part] = np.einsum("nd,nd->n", first, rows[right[part]].astype(np.float64))
+    return scores
+
+
+def best_of_each(
+    owners: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    num_queries: int,
+    k: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best k of each owner's entries, (Q, k) each; ties by lower row; k entries at least."""
+    order = np.lexsort((rows, -scores, owners))
+    counts = np.bincount(owners, minlength=num_queries)
+    starts = np.cumsum(counts) - counts
+    kept = order[starts[:, None] + np.arange(k)]
+    return scores[kept], rows[kept]
 
 
 def _merge(
@@ -162,11 +194,10 @@ def _merge(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The best K of the held hits and the new ones, for each query."""
     num_queries, k = best_scores.shape
-    all_owners = np.concatenate([np.repeat(np.arange(num_queries), k), owners])
-    all_scores = np.concatenate([best_scores.ravel(), scores])
-    all_rows = np.concatenate([best_rows.ravel(), rows])
-    order = np.lexsort((all_rows, -all_scores, all_owners))
-    counts = np.bincount(all_owners, minlength=num_queries)
-    starts = np.cumsum(counts) - counts
-    kept = order[starts[:, None] + np.arange(k)]
-    return all_scores[kept], all_rows[kept]
+    return best_of_each(
+        np.concatenate([np.repeat(np.arange(num_queries), k), owners]),
+        np.concatenate([best_scores.ravel(), scores]),
+        np.concatenate([best_rows.ravel(), rows]),
+        num_queries,
+        k,
+    )
