@@ -6,7 +6,7 @@ the same blocks. Axes: B pairs of the block, n negatives asked for, R rows of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -51,7 +51,7 @@ class Block:
 class KnownPositives:
     """For every query the keys of all texts that some pair calls its answer."""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Iterable[Pair]) -> None:
         self._keys: dict[int, set[int]] = {}
         for pair in pairs:
             if is_match(pair):
@@ -178,22 +178,24 @@ def _views(
         for query, keys in zip(queries, positives, strict=True)
     )
     rankings = ranker.rank(queries, min(last_rank + extra, corpus.num_documents))
+    own = {query: dict[int, int]() for query in queries}
+    for pair in pairs:
+        own[pair.query].setdefault(text_key(pair.positive), len(own[pair.query]))
     wanted = [
-        np.array([corpus.rows_of_key(key)[0] for key in keys.tolist()], dtype=np.int64)
-        for keys in positives
+        np.array([corpus.rows_of_key(key)[0] for key in own[query]], dtype=np.int64)
+        for query in queries
     ]
     scores = ranker.score(queries, wanted)
     numbers = {query: number for number, query in enumerate(queries)}
     views = []
     for pair in pairs:
         number = numbers[pair.query]
-        (own,) = np.nonzero(positives[number] == text_key(pair.positive))
         ranking = rankings[number]
         views.append(
             View(
                 pair=pair,
                 corpus=corpus,
-                positive_score=float(scores[number][own[0]]),
+                positive_score=float(scores[number][own[pair.query][text_key(pair.positive)]]),
                 known_positives=positives[number],
                 rows=ranking.rows,
                 scores=ranking.scores,

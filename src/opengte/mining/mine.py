@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import overload
 
@@ -119,6 +120,7 @@ def mine_negatives(
     rules: MiningRules | None = None,
     *,
     folder: str | Path,
+    known_pairs: Sequence[Pair] = (),
     cache_folder: str | Path | None = None,
     block_pairs: int = DEFAULT_BLOCK_PAIRS,
     keep_ranked: bool = False,
@@ -136,6 +138,8 @@ def mine_negatives(
         teacher: who ranks; a ``TextEncoder`` is taken as ``EncoderTeacher(encoder)``.
         rules: which candidates may stay; None = the defaults of ``MiningRules``.
         folder: ``pairs.jsonl``, ``report.json`` and the blocks of an unfinished run.
+        known_pairs: more pairs that say what answers what; when only some of the pairs are mined
+            for, the others still know answers.
         cache_folder: where embedded corpora are kept for other runs; None = ``folder/corpus``.
         block_pairs: pairs searched at once and written as one file.
         keep_ranked: keep all survivors in the blocks, for refreshing during training.
@@ -149,7 +153,16 @@ def mine_negatives(
     rules = MiningRules() if rules is None else rules
     folder = Path(folder)
     ranked = MiningCorpus(corpus_of_pairs(pairs) if corpus is None else corpus, pairs)
-    run = MiningRun(pairs, ranked, as_teacher(teacher), rules, folder, block_pairs, keep_ranked)
+    run = MiningRun(
+        pairs,
+        ranked,
+        as_teacher(teacher),
+        rules,
+        folder,
+        known_pairs=known_pairs,
+        block_pairs=block_pairs,
+        keep_ranked=keep_ranked,
+    )
     run.mine(Path(cache_folder) if cache_folder is not None else folder / "corpus", progress)
     return run.finish()
 
@@ -169,14 +182,17 @@ class MiningRun:
         teacher: Teacher,
         rules: MiningRules,
         folder: Path,
-        block_pairs: int,
-        keep_ranked: bool,
+        *,
+        known_pairs: Sequence[Pair] = (),
+        block_pairs: int = DEFAULT_BLOCK_PAIRS,
+        keep_ranked: bool = False,
     ) -> None:
         self.pairs = pairs
         self.corpus = corpus
         self.teacher = teacher
         self.rules = rules
         self.folder = folder
+        self.known_pairs = known_pairs
         self.block_pairs = block_pairs
         self.keep_ranked = keep_ranked
         self.fingerprint = self._fingerprint()
@@ -206,7 +222,7 @@ class MiningRun:
             num_ranked=self.corpus.num_documents,
             progress=None if progress is None else lambda done, _: progress(done, total),
         )
-        known = KnownPositives(self.pairs)
+        known = KnownPositives(chain(self.pairs, self.known_pairs))
 
         def make(number: int) -> None:
             first = number * self.block_pairs
@@ -292,11 +308,12 @@ class MiningRun:
             "teacher": self.teacher.fingerprint,
             "corpus": self.corpus.fingerprint,
             "rules": asdict(self.rules),
+            "num_pairs": len(self.pairs),
             "block_pairs": self.block_pairs,
             "keep_ranked": self.keep_ranked,
         }
         digest.update(json.dumps(facts, sort_keys=True).encode())
-        for pair in self.pairs:
+        for pair in chain(self.pairs, self.known_pairs):
             facts_of_pair = (pair.query, pair.positive, pair.score, pair.group, pair.origin)
             digest.update(json.dumps(facts_of_pair).encode())
         return digest.hexdigest()[:16]

@@ -25,7 +25,7 @@ from opengte.mining.rules import MiningRules
 from opengte.mining.shards import DEFAULT_SHARD_TEXTS, IndexFactory, exact_index
 from opengte.mining.side_files import NegativeTable, clean_folder, write_side_file
 from opengte.mining.teachers import EncoderTeacher
-from opengte.records import Document
+from opengte.records import Document, Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class RemineNegatives:
         corpus: as it was given to that mining.
         rules: which candidates may stay; the number of negatives must be that of ``mined``.
         config: when and how.
+        known_pairs: as they were given to that mining.
         folder: the files; ``RefreshedBatches`` reads them.
         index_factory: how a shard is searched; the torch index on a GPU.
     """
@@ -67,6 +68,7 @@ class RemineNegatives:
     rules: MiningRules
     folder: Path
     config: RemineConfig = field(default_factory=RemineConfig)
+    known_pairs: Sequence[Pair] = ()
     index_factory: IndexFactory = exact_index
 
     def __post_init__(self) -> None:
@@ -123,8 +125,8 @@ class RemineNegatives:
             teacher,
             self.rules,
             work,
-            self.config.block_pairs,
-            keep_ranked=False,
+            known_pairs=self.known_pairs,
+            block_pairs=self.config.block_pairs,
         )
         run.mine(work / "corpus")
         blocks = run.read_blocks()

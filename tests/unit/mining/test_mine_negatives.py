@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from opengte.errors import DataError
+from opengte.mining.corpus import corpus_of_pairs
 from opengte.mining.mine import mine_negatives
 from opengte.mining.rules import MiningRules
 from opengte.mining.shards import EmbeddedTexts
@@ -210,6 +211,27 @@ def test_all_answers_of_one_query_are_known(tmp_path: Path) -> None:
     rules = MiningRules(num_negatives=2, perc_pos=None)
     result = mine_negatives(pairs, None, teacher_of(HashEncoder(64)), rules, folder=tmp_path)
     assert [pair.negatives for pair in result.pairs[:2]] == [("pears taste like apples",)] * 2
+
+
+def test_answers_of_pairs_that_are_not_mined_for_are_known(tmp_path: Path) -> None:
+    answers = ["red apples taste sweet", "green apples taste sour", "apples taste well"]
+    pairs = [Pair(query="how do apples taste", positive=answer) for answer in answers]
+    corpus = corpus_of_pairs([*pairs, Pair(query="", positive="pears taste like apples")])
+    elsewhere = Pair(query="how do apples taste", positive="an answer in no document")
+    rules = MiningRules(num_negatives=3, perc_pos=None)
+    teacher = teacher_of(HashEncoder(64))
+    alone = mine_negatives(pairs[:1], corpus, teacher, rules, folder=tmp_path / "1")
+    assert len(alone.pairs[0].negatives) == 3
+    known = mine_negatives(
+        pairs[:1],
+        corpus,
+        teacher,
+        rules,
+        folder=tmp_path / "2",
+        known_pairs=[*pairs[1:], elsewhere],
+    )
+    assert known.pairs[0].negatives == ("pears taste like apples",)
+    assert known.fingerprint != alone.fingerprint
 
 
 def test_pairs_that_do_not_match_are_passed_on_and_teach_no_positive(tmp_path: Path) -> None:
