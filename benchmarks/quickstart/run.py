@@ -97,9 +97,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=150_000, help="training tokens of an arm")
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--documents", type=int, default=800)
+    parser.add_argument("--tokens", type=int, default=60_000, help="training tokens of an arm")
+    parser.add_argument("--queries", type=int, default=160)
+    parser.add_argument("--documents", type=int, default=500)
     parser.add_argument("--repositories", nargs="*", default=list(REPOSITORIES))
     options = parser.parse_args()
     if options.quick:
@@ -232,14 +232,15 @@ def chosen(
 ) -> tuple[Encoder, str]:
     """The mixture with the base that dev prefers, at most one general point worse."""
     floor = np.mean(values(general, base)) - 0.01
-    best = (float(np.mean(values(dev, base))), base, "base")
+    rows = [(float(np.mean(values(dev, base))), "base", base)]
     for name, candidate in candidates.items():
         for weight in WEIGHTS:
             mixed = candidate if weight == 1.0 else interpolate(candidate, base, weight)
-            score = float(np.mean(values(dev, mixed)))
-            if score > best[0] and np.mean(values(general, mixed)) >= floor:
-                best = (score, mixed, f"{weight:g} {name}")
-    return best[1], best[2]
+            rows.append((float(np.mean(values(dev, mixed))), f"{weight:g} {name}", mixed))
+    for _, name, encoder in sorted(rows, key=lambda row: -row[0]):
+        if encoder is base or np.mean(values(general, encoder)) >= floor:
+            return encoder, name
+    raise AssertionError("the base model loses nothing against itself")
 
 
 def values(held_out: HeldOutSet, encoder: Encoder) -> list[float]:

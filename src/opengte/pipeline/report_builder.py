@@ -251,7 +251,7 @@ def _decision(findings: Findings) -> Decision:
                 f" + {1 - row['weight']:g} {facts['candidates'][0]['model']}",
                 dev=row["dev"],
                 general=row["general"],
-                allowed=row["general"] >= floor,
+                allowed=row["general"] is None or row["general"] >= floor,
                 kept=row == kept,
             )
             for row in facts["candidates"]

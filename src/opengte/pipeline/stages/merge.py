@@ -7,6 +7,7 @@ gains; if none is left, the anchor itself is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,51 +22,59 @@ if TYPE_CHECKING:
 
 
 def run(config: MergeStage, context: StageContext) -> Mapping[str, Any]:
-    """Measure every candidate at every weight on dev; save the best that is allowed."""
-    from opengte.models.merging import interpolate
-    from opengte.models.weights import load_encoder, save_encoder
+    """Measure every candidate at every weight on dev; save the best that is allowed.
+
+    The general slice is asked about candidates in the order of their dev scores, and only until
+    one is allowed.
+    """
+    from opengte.models.weights import save_encoder
 
     dev = HeldOutSet.read(context.results[config.data].output / "dev", "dev")
     general = HeldOutSet.read(general_slice(), "dev")
-    max_tokens = context.backbone.max_tokens
-    anchor = load_encoder(context.model_folder(config.anchor), max_tokens=max_tokens)
-    rows = [_row(config.anchor, 1.0, anchor, dev, general)]
-    for name in config.candidates:
-        candidate = load_encoder(context.model_folder(name), max_tokens=max_tokens)
-        for weight in config.weights:
-            mixed = candidate if weight == 1.0 else interpolate(candidate, anchor, weight)
-            rows.append(_row(name, weight, mixed, dev, general))
-            context.console.line(_line(rows[-1]))
-    floor = rows[0]["general"] - config.max_general_loss
-    allowed = [row for row in rows if row["general"] >= floor]
-    kept = max(allowed, key=lambda row: row["dev"])
-    chosen = load_encoder(context.model_folder(kept["model"]), max_tokens=max_tokens)
-    if kept["weight"] != 1.0:
-        chosen = interpolate(chosen, anchor, kept["weight"])
-    save_encoder(chosen, context.output)
-    context.console.line(f"  kept: {kept['model']} at weight {kept['weight']:g}")
+    make = _Maker(config, context)
+    rows = []
+    for name, weight in [(config.anchor, 1.0), *product(config.candidates, config.weights)]:
+        score = _mean_mrr(dev, make(name, weight))
+        rows.append({"model": name, "weight": weight, "dev": score, "general": None})
+        context.console.line(f"  {name} x {weight:g}: dev MRR@10 {score:.4f}")
+    anchor = rows[0]
+    anchor["general"] = _mean_mrr(general, make(config.anchor, 1.0))
+    kept = anchor
+    for row in sorted(rows, key=lambda row: -row["dev"]):
+        if row is not anchor:
+            row["general"] = _mean_mrr(general, make(row["model"], row["weight"]))
+        if row["general"] >= anchor["general"] - config.max_general_loss:
+            kept = row
+            break
+    save_encoder(make(kept["model"], kept["weight"]), context.output)
+    context.console.line(
+        f"  kept: {kept['model']} x {kept['weight']:g}; general MRR@10 "
+        f"{anchor['general']:.4f} -> {kept['general']:.4f}"
+    )
     return {"kept": kept, "candidates": rows, "max_general_loss": config.max_general_loss}
 
 
-def _row(
-    name: str, weight: float, encoder: Encoder, dev: HeldOutSet, general: HeldOutSet
-) -> dict[str, Any]:
-    return {
-        "model": name,
-        "weight": weight,
-        "dev": _mean_mrr(dev, encoder),
-        "general": _mean_mrr(general, encoder),
-    }
+class _Maker:
+    """Makes a candidate, interpolated with the anchor."""
+
+    def __init__(self, config: MergeStage, context: StageContext) -> None:
+        self._context = context
+        self._anchor = self._load(config.anchor)
+
+    def __call__(self, name: str, weight: float) -> Encoder:
+        from opengte.models.merging import interpolate
+
+        candidate = self._load(name)
+        return candidate if weight == 1.0 else interpolate(candidate, self._anchor, weight)
+
+    def _load(self, name: str) -> Encoder:
+        from opengte.models.weights import load_encoder
+
+        folder = self._context.model_folder(name)
+        return load_encoder(folder, max_tokens=self._context.backbone.max_tokens)
 
 
 def _mean_mrr(held_out: HeldOutSet, encoder: Encoder) -> float:
     measured = measure(held_out, encoder, with_masked=False)
     values = measured.per_query["dense"]["mrr@10"]
     return round(float(np.mean([values[query] for query in held_out.slices["all"]])), 4)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return (
-        f"  {row['model']} x {row['weight']:g}: dev MRR@10 {row['dev']:.4f}, "
-        f"general {row['general']:.4f}"
-    )
