@@ -24,6 +24,10 @@ class RowError(ValueError):
         self.reason = reason
 
 
+class NoPairError(RowError):
+    """A sound row that holds no pair, like a ticket without a text: counted, never an error."""
+
+
 class BadRows:
     """Stops at a bad row (``error``) or counts it with its place (``skip``).
 

@@ -47,11 +47,13 @@ _COMMENTS = frozenset({"comment", "line_comment", "block_comment"})
 _BETWEEN = frozenset({"attribute_item", "attribute_list", "decorator"})
 _BODY = frozenset({"block", "statement_block", "compound_statement", "constructor_body"})
 
-_MARKS = re.compile(r"^\s*(?:/\*+!?<?|\*+/|\*(?!\*)|//[/!]?<?|#+)[ \t]?|\s*\*+/\s*$")
+_MARKS = re.compile(r"^\s*(?:/\*+!?<?|\*+/|\*{1,2}(?!\*)|//[/!]?<?|#+)[ \t]?|\s*\*+/\s*$")
 _END_OF_PROSE = re.compile(
     r"\s*(?:[@\\](?:param|return|returns|throws|exception|see|since|example|author|static|"
-    r"category|memberOf|type|template|tparam|sa|par|link|code|private|internal|deprecated|api|access)\b|"
-    r"<(?:pre|ul|ol|table|dl)\b|={3,}|-{3,}|```|# +\w+|\w+\s*::\s*$|(?:Args|Returns|Example)s?:\s*$)"
+    r"category|memberOf|type|template|tparam|sa|par|link|code|private|internal|deprecated|"
+    r"api|access)\b|"
+    r"<(?:pre|ul|ol|table|dl)\b|={3,}|-{3,}|```|# +\w+|\w+\s*::\s*$|"
+    r"(?:Args|Returns|Example)s?:\s*$)"
 )
 _INLINE = re.compile(r"\{@(?:link|code|linkplain|literal|value)\s+([^}]*)\}")
 _DOXYGEN = re.compile(r"[@\\](?:brief|short|details|fn|desc|description)\s+")
@@ -200,7 +202,8 @@ def _function(node: Node, content: bytes) -> CodeFunction:
             first = above
         above = above.prev_sibling
     code = _dedented(content, first.start_byte, node.end_byte)
-    texts = [_text(comment, content) for comment in reversed(comments)]
+    # A Rust doc comment's node takes its line end with it.
+    texts = [_text(comment, content).rstrip("\n") for comment in reversed(comments)]
     return CodeFunction(
         name=_name(node, content),
         comment=comment_text("\n".join(texts)) or None,

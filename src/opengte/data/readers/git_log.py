@@ -14,7 +14,7 @@ from opengte.records import Pair
 
 MIN_WORDS = 5
 _COMMIT = re.compile(r"commit ([0-9a-f]{7,64})\b")
-_TRAILER = re.compile(
+TRAILER = re.compile(
     r"(?:signed-off|acked|reviewed|tested|reported|suggested|co-authored|helped|requested)-by:"
     r"|cc:|fixes:|closes:|link:|bug:|x?\.?org-bug:|change-id:|git-svn-id:|\(cherry picked from",
     re.IGNORECASE,
@@ -40,7 +40,7 @@ def read_git_log(path: Path, bad_rows: BadRows) -> Iterator[Pair]:
         lines = "\n".join(commit.message).strip("\n").split("\n")
         end = lines.index("") if "" in lines else len(lines)
         subject = " ".join(" ".join(lines[:end]).split())
-        body = "\n".join(line for line in lines[end:] if not _TRAILER.match(line)).strip()
+        body = "\n".join(line for line in lines[end:] if not TRAILER.match(line)).strip()
         if not subject or num_words(body) < MIN_WORDS:
             reason = f"message body under {MIN_WORDS} words" if subject else "blank message"
             bad_rows.report.skip(reason, path=path, line=commit.line)

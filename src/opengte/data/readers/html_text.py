@@ -11,7 +11,7 @@ def html_text(fragment: str) -> str:
     """The readable text of a post or a comment; plain text comes back as it was."""
     if "<" not in fragment:
         return unescape(fragment).strip() if "&" in fragment else fragment.strip()
-    parts = []
+    parts: list[str] = []
     for section in html_sections(fragment):
         parts.extend(part for part in (section.heading, section.text) if part.strip())
     return "\n\n".join(parts)

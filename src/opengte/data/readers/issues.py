@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from opengte.data.readers.bad_rows import BadRows, RowError
+from opengte.data.readers.bad_rows import BadRows, NoPairError, RowError
 from opengte.data.readers.html_text import html_text
 from opengte.data.readers.markdown import markdown_sections
 from opengte.data.readers.row_values import Row, text_of
@@ -103,7 +103,7 @@ def _document_texts(node: dict[str, Any], depth: int) -> Iterator[str]:
 def _markdown_text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         return ""
-    parts = []
+    parts: list[str] = []
     for section in markdown_sections(_TEMPLATE.sub("", value).replace("\r\n", "\n")):
         parts.extend(part for part in (section.heading, section.text) if part.strip())
     return "\n\n".join(parts)
@@ -125,5 +125,5 @@ def _pairs(title: str, texts: list[tuple[str, str]], group: str, origin: str) ->
     ]
     if not pairs:
         message = f"no description of {MIN_CHARACTERS} characters or more"
-        raise RowError("ticket without a description", message)
+        raise NoPairError("ticket without a description", message)
     return pairs

@@ -128,6 +128,8 @@ def _last_paragraph(body: list[str]) -> list[str]:
     """Take the lines of the paragraph that ``body`` ends with out of it."""
     taken: list[str] = []
     while body and body[-1].strip() and not body[-1].startswith(_CODE):
+        if _RULE.match(body[-1]):
+            break
         if taken and _NO_PARAGRAPH.match(body[-1]) and not body[-1].startswith("<"):
             break
         taken.insert(0, body.pop())

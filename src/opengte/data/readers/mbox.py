@@ -10,6 +10,7 @@ from email.message import Message
 from pathlib import Path
 
 from opengte.data.readers.bad_rows import BadRows
+from opengte.data.readers.git_log import TRAILER
 from opengte.data.readers.html_text import html_text
 from opengte.data.readers.lines import read_lines
 from opengte.data.readers.sections import num_words
@@ -24,6 +25,7 @@ _TAG = re.compile(r"\s*\[[^\[\]]{1,40}\]\s*")
 _WROTE = re.compile(
     r".{0,200}(?:wrote|writes|schrieb|a écrit|escribió)\s*:\s*$|-+ ?original message"
 )
+_PATCH = ("diff --git ", "Index: ", "--- a/", "*** a/")
 _ID = re.compile(r"<[^<>\s]+>")
 
 
@@ -92,8 +94,10 @@ def own_text(body: str) -> str:
     kept: list[str] = []
     for line in body.replace("\r\n", "\n").split("\n"):
         bare = line.rstrip()
-        if bare in ("--", "-- ") or line.startswith("-- \n"):
-            break
+        if bare in ("--", "---") or bare.startswith(_PATCH):
+            break  # a signature, or a patch below its description
+        if TRAILER.match(bare):
+            continue
         if bare.startswith((">", "|>")) or _WROTE.match(bare.strip().lower()):
             continue
         kept.append(bare)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from opengte.data.readers.bad_rows import RowError
+from opengte.data.readers.bad_rows import NoPairError
 from opengte.data.readers.row_values import Row, text_of
 from opengte.records import Pair
 
@@ -22,7 +22,7 @@ def news_pairs(summary: str, body: str, kind: str) -> Callable[[Row, str], Seque
             if field != summary and isinstance(headline, str) and headline.strip():
                 pairs.append(Pair(headline.strip(), content, kind="title-body", origin=origin))
         if short == content:
-            raise RowError("summary equals body", f"fields {summary!r} and {body!r} are equal")
+            raise NoPairError("summary equals body", f"fields {summary!r} and {body!r} are equal")
         return pairs
 
     return to_pairs

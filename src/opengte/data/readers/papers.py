@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from opengte.data.readers.bad_rows import RowError
+from opengte.data.readers.bad_rows import NoPairError
 from opengte.data.readers.row_values import Row, text_of
 from opengte.records import Pair
 
@@ -23,7 +23,8 @@ def s2orc_pairs(row: Row, origin: str) -> Sequence[Pair]:
     and the body under ``body_text`` or ``pdf_parse``, whose ``cite_spans`` name ``bib_entries``.
     """
     title = _one_line(text_of(row, "title"))
-    parse = row.get("pdf_parse") if isinstance(row.get("pdf_parse"), dict) else row
+    parsed = row.get("pdf_parse")
+    parse: Row = parsed if isinstance(parsed, dict) else row
     abstract = _paragraphs(row.get("abstract")) or _paragraphs(parse.get("abstract"))
     pairs = []
     if abstract:
@@ -34,7 +35,7 @@ def s2orc_pairs(row: Row, origin: str) -> Sequence[Pair]:
             pair = Pair(sentence, cited, kind="citation-reference", group=_id(row), origin=origin)
             pairs.append(pair)
     if not pairs:
-        raise RowError("paper without an abstract", "neither an abstract nor cited titles in it")
+        raise NoPairError("paper without an abstract", "neither an abstract nor cited titles in it")
     return pairs
 
 
@@ -44,7 +45,7 @@ def _citations(body: Any, entries: dict[str, Any]) -> list[tuple[str, str]]:
         if not isinstance(paragraph, dict) or not isinstance(paragraph.get("text"), str):
             continue
         for span in paragraph.get("cite_spans") or []:
-            entry = entries.get(span.get("ref_id")) if isinstance(span, dict) else None
+            entry = entries.get(str(span.get("ref_id"))) if isinstance(span, dict) else None
             title = entry.get("title") if isinstance(entry, dict) else None
             start = span.get("start") if isinstance(span, dict) else None
             if isinstance(title, str) and title.strip() and isinstance(start, int):

@@ -13,11 +13,12 @@ from opengte.errors import DataError, MissingExtraError
 
 _HYPHEN = re.compile(r"(\w)-\n(?=[a-z])")
 _NUMBER_LINE = re.compile(r"^\s*\d{1,4}\s*$", re.MULTILINE)
+_NUMBERED = re.compile(r"\s*(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+([^\W\d_][^.!?]{2,80}\??)$")
 MAX_PAGES = 5000
 
 
 def pdf_sections(content: bytes, *, path: str) -> Iterator[Section]:
-    """Yield one section for each entry of the outline; of a file without one, one a page.
+    """Yield one section for each entry of the outline, else for each numbered heading or page.
 
     A section's ``line`` is its page, from 1. Where several entries begin on one page, the text
     is cut at their titles if these are found in it.
@@ -47,8 +48,7 @@ def pdf_sections(content: bytes, *, path: str) -> Iterator[Section]:
     if entries:
         yield from _by_outline(pages, entries)
         return
-    for number, text in enumerate(pages, start=1):
-        yield Section("", 0, text, number)
+    yield from _by_numbers(pages)
 
 
 def page_text(page: Any) -> str:
@@ -79,6 +79,36 @@ def _by_outline(pages: list[str], entries: list[tuple[str, int, int]]) -> Iterat
         if _letters(title) in _letters(first):
             text = rest  # the heading itself
         yield Section(title, level + 1, text.strip(), page + 1)
+
+
+def _by_numbers(pages: list[str]) -> Iterator[Section]:
+    """Sections by headings like ``2.1 Methods`` whose numbers follow each other; else pages."""
+    heading, level, start = "", 0, 1
+    last: tuple[int, ...] = ()
+    lines: list[str] = []
+    for number, page in enumerate(pages, start=1):
+        for line in page.split("\n"):
+            found = _NUMBERED.match(line)
+            here = tuple(map(int, found[1].split("."))) if found else ()
+            if found and _follows(last, here):
+                yield Section(heading, level, "\n".join(lines).strip(), start)
+                heading, level, start = found[2].strip(), len(here) + 1, number
+                last, lines = here, []
+            else:
+                lines.append(line)
+        if not last:  # no heading so far: a page is what can be found
+            yield Section("", 0, "\n".join(lines).strip(), number)
+            lines = []
+    yield Section(heading, level, "\n".join(lines).strip(), start)
+
+
+def _follows(last: tuple[int, ...], here: tuple[int, ...]) -> bool:
+    """Whether section ``here`` may come after ``last``: 2.1 after 2, 3 after 2.1, 1 at first."""
+    if not last:
+        return here == (1,)
+    if len(here) > len(last):
+        return here == (*last, 1)
+    return here[:-1] == last[: len(here) - 1] and here[-1] == last[len(here) - 1] + 1
 
 
 def _position(pages: list[str], title: str, page: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from opengte.data.readers.bad_rows import BadRows, RowError
+from opengte.data.readers.bad_rows import BadRows, NoPairError, RowError
 from opengte.data.readers.layouts import Layout, find_layout
 from opengte.records import Pair
 
@@ -29,6 +29,9 @@ def pairs_of_rows(
             if to_pairs is None:
                 to_pairs = find_layout(row).to_pairs
             pairs = to_pairs(row, f"{origin}:{number}")
+        except NoPairError as error:
+            bad_rows.report.skip(error.reason, path=path, line=number)
+            continue
         except RowError as error:
             bad_rows.refuse(error.reason, str(error), path=path, line=number, cause=error)
             continue

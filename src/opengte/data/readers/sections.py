@@ -83,10 +83,13 @@ def section_pairs(
         report: counts the sections that are left out, by reason.
     """
     report = ReadReport() if report is None else report
+    described = False
     for section in sections:
         heading = _NUMBERING.sub("", section.heading).strip().rstrip(":").rstrip()
         is_title = not title and section.level == 1 and bool(heading)
         reason = refusal(heading or title, section.text)
+        if reason is None and not heading and described:
+            reason = "page without a heading"
         if is_title:
             title = heading
         if reason is not None:
@@ -94,6 +97,7 @@ def section_pairs(
                 report.skip(reason, path=path, line=section.line, detail=heading[:60])
             continue
         describes = is_title or not heading
+        described = described or describes
         yield Pair(
             query=title if describes else _query(title, heading),
             positive=section.text,

@@ -310,9 +310,11 @@ def _content_reason(path: Path, size: int, max_bytes: int, language: str) -> str
         head = stream.read(8192)
     if is_binary(head):
         return "binary"
-    if any(mark in head[:1000].lower() for mark in _GENERATED):
-        return "minified or generated"
+    if language in PROSE_LANGUAGES:
+        return None
     longest = max(len(line) for line in head.split(b"\n"))
-    if language not in PROSE_LANGUAGES and longest > _LONG_LINE and head.count(b"\n") < 10:
+    if any(mark in head[:1000].lower() for mark in _GENERATED) or (
+        longest > _LONG_LINE and head.count(b"\n") < 10
+    ):
         return "minified or generated"
     return None

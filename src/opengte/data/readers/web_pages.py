@@ -111,9 +111,12 @@ def extract_page(content: bytes) -> tuple[str, str] | None:
     if found is None:
         return None
     document = found if isinstance(found, dict) else found.as_dict()
-    title = " ".join((document.get("title") or "").split())
+    title = " ".join((document.get("title") or "").replace("\0", "").split()).strip(" ¶")
     text = (document.get("text") or "").replace("\0", "").strip()
-    return (title.replace("\0", ""), text) if text else None
+    first, _, rest = text.partition("\n")
+    if first.strip(" ¶") == title:
+        text = rest.strip()  # the title again, which would give the answer away
+    return (title, text) if text else None
 
 
 def _host(url: str) -> str:
