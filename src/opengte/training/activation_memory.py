@@ -1,13 +1,33 @@
-"""What autograd keeps for the backward pass, counted in bytes while it is being kept."""
+"""What autograd keeps for the backward pass: measured on small inputs, predicted for all others.
+
+Axes: L tokens of a text, T tokens of a micro-batch.
+
+What a layer keeps grows with T; attention probabilities grow with the sum of L^2. So three small
+forward passes give the three coefficients of any encoder, whatever its operations keep, on any
+device, with or without dropout and gradient checkpointing.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
 from torch import Tensor, nn
+
+from opengte.text.truncation import TokenizedText
+from opengte.training.config import TrainingConfig
+from opengte.training.distributed import World
+from opengte.training.random_state import seeded
+
+if TYPE_CHECKING:
+    from opengte.models.encoder import Encoder
 
 GIB = 2**30
 SHARE_OF_FREE_MEMORY = 0.6
@@ -38,8 +58,69 @@ class KeptBytes:
         return tensor
 
 
+@dataclass(frozen=True)
+class ActivationModel:
+    """Bytes that the graph of one micro-batch holds on to.
+
+    Attributes:
+        base: for the micro-batch (weights cast to 16 bits).
+        per_token: for each of its T tokens.
+        per_pair: for each pair of tokens of one text, the sum of L^2 over its texts.
+    """
+
+    base: float
+    per_token: float
+    per_pair: float
+
+    def predict(self, lengths: NDArray[np.int64]) -> float:
+        """Bytes for texts of these lengths."""
+        tokens, pairs = float(lengths.sum()), float((lengths.astype(np.float64) ** 2).sum())
+        return self.base + self.per_token * tokens + self.per_pair * pairs
+
+
+def measure_activations(encoder: Encoder, *, max_tokens: int) -> ActivationModel:
+    """Find the coefficients of an encoder as it is set up for training.
+
+    Args:
+        encoder: on its device, in its precision, with its dropout.
+        max_tokens: the longest text of the run.
+    """
+    short = min(32, max_tokens)
+    shapes = [(2, short), (8, short), (2, max_tokens)]
+    was_training = encoder.training
+    encoder.train()
+    measured = [_kept_by(encoder, num_texts, length) for num_texts, length in shapes]
+    encoder.train(was_training)
+    features = [[1.0, n * length, n * length**2] for n, length in shapes]
+    # Never negative: a text of one length alone does not tell tokens from pairs.
+    coefficients, _ = nnls(np.asarray(features), np.asarray(measured, dtype=np.float64))
+    return ActivationModel(*map(float, coefficients))
+
+
+def _kept_by(encoder: Encoder, num_texts: int, length: int) -> int:
+    ids = np.zeros(length, dtype=np.int32)
+    packed = encoder.pack([TokenizedText(ids)] * num_texts)
+    kept = KeptBytes(encoder)
+    with torch.enable_grad(), seeded(0, encoder.device), kept.counted():
+        output = encoder(packed)
+    del output
+    return kept.total
+
+
 def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def activation_budget(
+    config: TrainingConfig, world: World, parameters: Iterable[nn.Parameter]
+) -> int:
+    """Bytes that the activations of a step may take on this rank."""
+    if config.activation_memory_gib is not None:
+        return int(config.activation_memory_gib * GIB)
+    gradients_and_moments = 12 * sum(p.numel() for p in parameters)
+    free = max(0, free_memory(world.device) - gradients_and_moments)
+    sharers = 1 if world.device.type == "cuda" else world.num_local
+    return int(SHARE_OF_FREE_MEMORY * free / sharers)
 
 
 def free_memory(device: torch.device) -> int:

@@ -128,6 +128,11 @@ class Reader:
     query_max_tokens: int
     document_max_tokens: int
 
+    @property
+    def max_tokens(self) -> int:
+        """The longest input of either side."""
+        return max(self.query_max_tokens, self.document_max_tokens)
+
     @classmethod
     def of(cls, encoder: Encoder, config: TrainingConfig) -> Reader:
         """What the encoder reads, cut to what the config says.

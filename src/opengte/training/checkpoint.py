@@ -200,11 +200,9 @@ class CheckpointStore:
         """Where the checkpoint of a step stands."""
         return self.folder / f"step-{step:08d}"
 
-    def open(self, step: int, *, checked: bool) -> Checkpoint:
-        """The checkpoint of a step; ``checked`` where this process has checked it already."""
-        if checked:
-            return read_state(self.path(step))
-        return read_checkpoint(self.path(step))
+    def open(self, step: int) -> Checkpoint:
+        """The checkpoint of a step, whose bytes another rank has checked."""
+        return read_state(self.path(step))
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint, in order."""

@@ -17,20 +17,20 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 class LoraConfig:
     """Low-rank adapters (Hu et al. 2021) instead of training whole matrices.
 
+    They are added into the weights when training ends, so that the model stays an ordinary one.
+
     Attributes:
         rank: inner size of an adapter (NV-Embed, E5-mistral: 16).
         alpha: the adapter's output is scaled by alpha / rank (NV-Embed, E5-mistral: 32).
         dropout: on the adapter's input, 0 to 1 (NV-Embed: 0.1).
         modules: ends of the names of linear layers that get one; ``()`` = every linear layer
             of the backbone.
-        merge: whether the adapters are added into the weights when training ends.
     """
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
     modules: tuple[str, ...] = ()
-    merge: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -31,12 +32,14 @@ class World:
     Attributes:
         rank: its number, from 0.
         size: how many there are, W.
+        num_local: how many of them are on this machine.
         device: where its tensors live.
     """
 
     rank: int
     size: int
     device: torch.device
+    num_local: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -135,10 +138,11 @@ def join_world() -> Iterator[World]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    num_local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     on_gpu = torch.cuda.is_available() and local_rank < torch.cuda.device_count()
     device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if dist.is_initialized():
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield World(dist.get_rank(), dist.get_world_size(), device, num_local)
         return
     if size == 1:
         yield World(0, 1, device)
@@ -147,6 +151,7 @@ def join_world() -> Iterator[World]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield World(dist.get_rank(), dist.get_world_size(), device, num_local)
     finally:
+        gc.collect()  # what still refers to the group would keep its threads running
         dist.destroy_process_group()

@@ -16,72 +16,83 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from opengte.training.activation_memory import KeptBytes
+from opengte.training.activation_memory import ActivationModel
 from opengte.training.batching import MicroBatch
 from opengte.training.random_state import derive_seed, seeded
 
 Forward = Callable[[MicroBatch], Float[Tensor, "N D"]]
 
 
+def num_kept(
+    micro_batches: Sequence[MicroBatch],
+    model: ActivationModel,
+    *,
+    mode: Literal["auto", "always", "never"],
+    budget: int,
+) -> int:
+    """How many micro-batches, from the first on, may keep their activations.
+
+    Args:
+        micro_batches: in their order.
+        model: what they take.
+        mode: ``always`` caches gradients, so keeps none; ``never`` keeps all.
+        budget: bytes for kept activations and those of one micro-batch that is recomputed.
+    """
+    if mode != "auto":
+        return 0 if mode == "always" else len(micro_batches)
+    sizes = [model.predict(micro_batch.lengths) for micro_batch in micro_batches]
+    if sum(sizes) <= budget:
+        return len(sizes)
+    total = 0.0
+    for number, size in enumerate(sizes):
+        total += size
+        if total + max(sizes[number + 1 :], default=0.0) > budget:
+            return number
+    return len(sizes)
+
+
 class GradientCache:
     """Encodes the micro-batches of one step, twice where their activations cannot stay.
 
     Args:
-        module: the encoder; its parameters are not counted as activations.
         forward: micro-batch -> embeddings.
-        mode: ``always`` keeps no activations, ``never`` keeps all.
-        budget: bytes that kept activations may take, with mode ``auto``.
-        seed: the name of this step and rank among all random numbers.
-        device: where the encoder runs.
+        num_kept: micro-batches, from the first on, whose activations stay.
         num_passes: passes through the encoder that all ranks make; where this rank's
             micro-batches are fewer it repeats the last one without effect, so that sharded
             ranks meet in every pass.
+        seed: the name of this step and rank among all random numbers.
+        device: where the encoder runs.
     """
 
     def __init__(
         self,
-        module: nn.Module,
         forward: Forward,
         *,
-        mode: Literal["auto", "always", "never"],
-        budget: int,
+        num_kept: int,
+        num_passes: int,
         seed: int,
         device: torch.device,
-        num_passes: int = 0,
     ) -> None:
-        self.num_passes = num_passes
         self.forward = forward
-        self.mode = mode
-        self.budget = budget
+        self.num_kept = num_kept
+        self.num_passes = num_passes
         self.seed = seed
         self.device = device
-        self.kept_bytes = KeptBytes(module)
         self._kept: dict[int, Tensor] = {}
-        self._bytes_per_token = 0.0
         self._micro_batches: Sequence[MicroBatch] = ()
-
-    @property
-    def num_recomputed(self) -> int:
-        """Micro-batches that go through the encoder twice."""
-        return len(self._micro_batches) - len(self._kept)
 
     def embed(self, micro_batches: Sequence[MicroBatch]) -> Float[Tensor, "N D"]:
         """Embed all texts, in the order of their positions, without a graph."""
         self._micro_batches = micro_batches
-        self._kept = {}
         outputs = []
-        keep = True
-        for number, micro_batch in enumerate(micro_batches):
-            # One behind the other: what is kept is always a beginning of the list.
-            keep = keep and self._fits(number, micro_batch)
-            output = self._run(number, keep=keep)
-            if keep:
+        for number in range(self.num_passes):
+            output = self._run(number, with_graph=number < self.num_kept)
+            if number < self.num_kept:
                 self._kept[number] = output
-            outputs.append(output.detach())
-        for _ in range(len(micro_batches), self.num_passes):
-            self._run(len(micro_batches) - 1, keep=False)
+            if number < len(micro_batches):
+                outputs.append(output.detach())
         positions = torch.cat([torch.from_numpy(m.positions) for m in micro_batches])
         joined = torch.cat(outputs)
         embeddings = torch.empty_like(joined)
@@ -101,42 +112,23 @@ class GradientCache:
             around: given whether a micro-batch is the last, the context for its forward and
                 backward pass (ranks talk to each other in the last alone).
         """
-        num_own = len(self._micro_batches)
-        num_passes = max(num_own, self.num_passes)
-        for number in range(num_passes):
-            own = min(number, num_own - 1)
-            positions = torch.from_numpy(self._micro_batches[own].positions)
-            gradient = gradients[positions.to(gradients.device)]
-            with around(number == num_passes - 1):
+        for number in range(self.num_passes):
+            with around(number == self.num_passes - 1):
                 output = self._kept.pop(number, None)
                 if output is None:
-                    output = self._run(own, keep=True, count=False)
-                gradient = gradient if number < num_own else torch.zeros_like(gradient)
-                output.backward(gradient.to(output.dtype))
+                    output = self._run(number, with_graph=True)
+                output.backward(self._gradient_of(number, gradients).to(output.dtype))
 
-    def _run(self, number: int, *, keep: bool, count: bool = True) -> Tensor:
-        micro_batch = self._micro_batches[number]
-        before = self.kept_bytes.total
-        counting = self.kept_bytes.counted() if keep and count else contextlib.nullcontext()
+    def _run(self, number: int, *, with_graph: bool) -> Tensor:
+        own = min(number, len(self._micro_batches) - 1)
         with (
-            torch.set_grad_enabled(keep),
+            torch.set_grad_enabled(with_graph),
             seeded(derive_seed(self.seed, number), self.device),
-            counting,
         ):
-            output = self.forward(micro_batch)
-        if keep and count:
-            grown = self.kept_bytes.total - before
-            self._bytes_per_token = max(
-                self._bytes_per_token, grown / max(1, micro_batch.num_tokens)
-            )
-        return output
+            return self.forward(self._micro_batches[own])
 
-    def _fits(self, number: int, micro_batch: MicroBatch) -> bool:
-        """Whether this one's activations may stay, with room left to recompute a later one."""
-        if self.mode != "auto":
-            return self.mode == "never"
-        if number == 0:
-            return True  # one must fit in any case; it also shows what a token takes
-        is_last = number == len(self._micro_batches) - 1
-        wanted = (1 if is_last else 2) * self._bytes_per_token * micro_batch.num_tokens
-        return self.kept_bytes.total + wanted <= self.budget
+    def _gradient_of(self, number: int, gradients: Tensor) -> Tensor:
+        own = min(number, len(self._micro_batches) - 1)
+        positions = torch.from_numpy(self._micro_batches[own].positions)
+        gradient = gradients[positions.to(gradients.device)]
+        return gradient if number == own else torch.zeros_like(gradient)

@@ -1,4 +1,4 @@
-"""Batches -> a better encoder: the loop, its checkpoints, and what it tells others.
+"""Batches -> a better encoder: the loop, and what it does between two steps.
 
 The state after step t depends on the settings and the batches alone, so that a run which was
 killed and went on ends with the same weights as one that was not.
@@ -7,56 +7,36 @@ killed and went on ends with the same weights as one that was not.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from opengte.contracts import BatchSource, Progress, StepContext, TrainingCallback
 from opengte.errors import ConfigError
 from opengte.losses.config import LossConfig, make_loss
-from opengte.training.activation_memory import GIB, SHARE_OF_FREE_MEMORY, free_memory
-from opengte.training.checkpoint import (
-    Checkpoint,
-    CheckpointStore,
-    Snapshot,
-    TensorStream,
-    read_checkpoint,
-)
+from opengte.training.activation_memory import activation_budget, measure_activations
+from opengte.training.batching import Reader
 from opengte.training.config import TrainingConfig
 from opengte.training.distributed import World, join_world
 from opengte.training.divergence import DivergenceGuard
-from opengte.training.live_line import LiveLine, StepReport, peak_memory_gib
-from opengte.training.metrics_log import MetricsLog, Number
-from opengte.training.optimizer import (
-    LossScaler,
-    clip_gradients,
-    decayed_names,
-    freeze,
-    gradient_norm,
-    make_optimizer,
-    set_learning_rate,
-    trainable_parameters,
-)
-from opengte.training.parallel import Parallelism, Replicated, SingleProcess, load_tensors
+from opengte.training.lora import add_adapters, merge_adapters
+from opengte.training.optimizer import LossScaler, decayed_names, freeze, trainable_parameters
 from opengte.training.precision import set_precision
-from opengte.training.run_state import Totals, check_identity, run_identity
+from opengte.training.reporting import Reporter
+from opengte.training.run_state import RunState, Totals, run_identity
+from opengte.training.saving import RunSaver
 from opengte.training.schedule import learning_rate_factor
 from opengte.training.step import PreparedBatch, StepOutcome, TrainingStep
 from opengte.training.stop_signals import StopRequest, TrainingStopped, stop_requests
+from opengte.training.strategies import make_parallelism
 
 if TYPE_CHECKING:
     from opengte.models.encoder import Encoder
-
-CHECKPOINTS = "checkpoints"
-METRICS = "metrics.jsonl"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -143,145 +123,102 @@ class TrainingRun:
         world: World,
     ) -> None:
         assert config.num_steps is not None
-        self.encoder, self.batches, self.config, self.world = encoder, batches, config, world
-        self.folder, self.callbacks = folder, callbacks
         self.num_steps = config.num_steps
-        self.loss = make_loss(loss)
-        self.parallelism = self._prepare_encoder()
-        self.identity = run_identity(config, loss, batches.fingerprint, encoder)
-        loss_module = self.loss if isinstance(self.loss, nn.Module) else nn.Identity()
-        self.parameters = trainable_parameters(encoder, loss_module.to(world.device))
-        self.optimizer = make_optimizer(self.parameters, decayed_names(encoder), config)
+        self.original, self.batches, self.config, self.world = encoder, batches, config, world
+        self.folder, self.callbacks = folder, callbacks
+        prepare_encoder(encoder, config, world)
+        identity = run_identity(config, loss, batches.fingerprint, encoder)
+        decayed = decayed_names(encoder)
+        reader = Reader.of(encoder, config)
+        activations = measure_activations(encoder, max_tokens=reader.max_tokens)
+        self.parallelism = make_parallelism(config, world)
+        self.encoder = self.parallelism.wrap(encoder)
+        loss_function = make_loss(loss)
+        learned = loss_function if isinstance(loss_function, nn.Module) else nn.Identity()
+        parameters = trainable_parameters(self.encoder, learned.to(world.device))
         self.scaler = LossScaler(enabled=config.precision == "float16")
+        self.updater = self.parallelism.make_updater(parameters, decayed, config, self.scaler)
         self.guard = DivergenceGuard(config.max_loss_growth)
         self.totals = Totals()
-        self.store = CheckpointStore(
-            folder / CHECKPOINTS,
-            keep_last=config.keep_last,
-            asynchronous=config.asynchronous_checkpoints,
+        state = RunState(identity, self.totals, self.scaler, self.guard, callbacks)
+        self.saver = RunSaver(
+            folder, config, world, self.parallelism, self.updater, parameters, state
         )
         self.step = TrainingStep(
-            encoder,
-            self.loss,
+            self.encoder,
+            loss_function,
             config,
+            reader=reader,
             world=world,
             parallelism=self.parallelism,
-            activation_budget=self._activation_budget(),
+            activations=activations,
+            activation_budget=activation_budget(config, world, parameters.values()),
         )
-
-    def _prepare_encoder(self) -> Parallelism:
-        config, encoder = self.config, self.encoder
-        freeze(encoder, config.frozen)
-        encoder.to(self.world.device)
-        set_precision(encoder, config.precision, self.world.device)
-        hidden, attention = encoder.dropout
-        encoder.dropout = (
-            hidden if config.dropout is None else config.dropout,
-            attention if config.attention_dropout is None else config.attention_dropout,
-        )
-        encoder.backbone.gradient_checkpointing = config.gradient_checkpointing
-        parallelism = SingleProcess() if self.world.size == 1 else Replicated(self.world)
-        parallelism.wrap(encoder)
-        return parallelism
-
-    def _activation_budget(self) -> int:
-        if self.config.activation_memory_gib is not None:
-            return int(self.config.activation_memory_gib * GIB)
-        moments_and_gradients = 12 * sum(p.numel() for p in self.parameters.values())
-        free = free_memory(self.world.device) - moments_and_gradients
-        return int(SHARE_OF_FREE_MEMORY * max(0, free))
 
     @contextlib.contextmanager
     def opened(self, progress: Progress | None) -> Iterator[None]:
         """Everything that must be closed, whatever happens."""
-        self.progress = progress
-        self.live = LiveLine() if self.world.is_first and progress is None else None
-        self.log: MetricsLog | None = None
+        self.reporter = Reporter(self.folder, self.config, self.world, progress)
         try:
             yield
         finally:
-            if self.live is not None:
-                self.live.close()
-            if self.log is not None:
-                self.log.close()
-            with contextlib.suppress(Exception):  # the first error is the one to show
-                self.store.wait()
+            self.reporter.close()
+            self.saver.close()
+            # Sharded tensors hold on to the group of ranks, which must go before Python does.
+            del self.step, self.saver, self.updater, self.parallelism, self.encoder
 
     def resume(self) -> None:
         """Load the newest whole checkpoint, where there is one."""
-        step = 0
-        if self.world.is_first:
-            checkpoint, warnings = self.store.latest()
-            step = 0 if checkpoint is None else checkpoint.step
-            for warning in warnings:
-                self._note(f"warning: {warning}")
-        step = self.world.from_first(step)
-        if step:
-            self._load(self.store.open(step, checked=self.world.is_first))
-        if self.world.is_first:
-            self.log = MetricsLog(self.folder / METRICS, step=self.totals.step)
+        for warning in self.saver.resume():
+            self.reporter.note(f"warning: {warning}")
+        self.reporter.begin(self.totals.step)
         self.world.barrier()
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        check_identity(checkpoint.state["identity"], self.identity, self.folder)
-        load_tensors(self.parallelism, self._weights(), checkpoint.weights())
-        moments = checkpoint.optimizer()
-        for name, parameter in self.parameters.items():
-            state = self.optimizer.state[parameter]
-            for key in MOMENTS:
-                like = torch.zeros((), device=parameter.device) if key == "step" else parameter
-                state[key] = torch.zeros_like(like)
-                self.parallelism.fill(state[key], moments[f"{name}/{key}"])
-        self.scaler.load_state_dict(checkpoint.state["scaler"])
-        self.guard.load_state_dict(checkpoint.state["guard"])
-        self.totals = Totals(**checkpoint.state["totals"])
-        for callback, state in zip(self.callbacks, checkpoint.state["callbacks"], strict=True):
-            callback.load_state_dict(state)
 
     def run_steps(self, stop: StopRequest) -> None:
         """Do the steps that are left."""
         self.encoder.train()
         with ThreadPoolExecutor(1, thread_name_prefix="opengte-batches") as ahead:
-            prepared: Future[PreparedBatch] | None = None
+            following: Future[PreparedBatch] | None = None
             for number in range(self.totals.step, self.num_steps):
-                prepared = prepared or ahead.submit(self.step.prepare, self.batches, number)
-                current = prepared.result()
+                current = following or ahead.submit(self.step.prepare, self.batches, number)
+                prepared = current.result()
                 # Tokenising the next batch costs no time beside the products of this one.
-                has_next = number + 1 < self.num_steps
-                prepared = (
-                    ahead.submit(self.step.prepare, self.batches, number + 1) if has_next else None
+                following = (
+                    ahead.submit(self.step.prepare, self.batches, number + 1)
+                    if number + 1 < self.num_steps
+                    else None
                 )
-                stopped = self._do_step(current, stop=bool(stop))
-                if stopped:
-                    self.store.wait()
-                    self._note(f"stopped after step {number + 1}; the same command goes on")
+                if self._do_step(prepared, stop=bool(stop)):
+                    self.saver.wait()
+                    self.reporter.note(f"stopped after step {number + 1}; the same command goes on")
                     raise TrainingStopped(stop.exit_code)
-        self.store.wait()
-        self.encoder.eval()
+        self.saver.wait()
+        self.parallelism.finish()
+        if self.config.lora is not None:
+            merge_adapters(self.original)
+        self.original.eval()
 
     def _do_step(self, prepared: PreparedBatch, *, stop: bool) -> bool:
         """One step and all that follows from it; whether the run must stop now."""
         started = time.perf_counter()
-        batch, number = prepared.batch, self.totals.step + 1
         outcome = self.step.run(prepared, scale=self.scaler.scale, stop=stop)
-        self.guard.check_loss(outcome.loss, batch, bad_rows=outcome.bad_rows)
-        values = self._move_weights(prepared)
+        self.guard.check_loss(outcome.loss, prepared.batch, bad_rows=outcome.bad_rows)
+        moved = self._move_weights(prepared)
         seconds = time.perf_counter() - started
         self._count(prepared, outcome, seconds)
         numbers = self._call_callbacks(prepared, outcome)
         is_best = self._is_best(numbers)
-        self._tell(prepared, outcome, seconds, {**values, **numbers})
-        finished = number == self.num_steps
-        if finished or outcome.stop or is_best or number % self.config.checkpoint_every == 0:
-            self._save()
+        self.reporter.step(
+            self.totals.step, prepared, outcome, seconds=seconds, extra={**moved, **numbers}
+        )
+        finished = self.totals.step == self.num_steps
+        is_due = self.totals.step % self.config.checkpoint_every == 0
+        if finished or outcome.stop or is_best or is_due:
+            self.reporter.sync()  # a checkpoint counts on the lines before it
+            self.saver.save()
         return outcome.stop and not finished
 
     def _move_weights(self, prepared: PreparedBatch) -> dict[str, float]:
-        parameters = list(self.parameters.values())
-        self.parallelism.add_up_gradients(parameters)
-        self.scaler.unscale(parameters)
-        norm = gradient_norm(parameters)
-        value = float(norm)
         rate = self.config.learning_rate * learning_rate_factor(
             self.totals.step,
             self.num_steps,
@@ -289,13 +226,11 @@ class TrainingRun:
             schedule=self.config.schedule,
             final=self.config.final_learning_rate,
         )
-        if self.scaler.update(value):
-            self.guard.check_gradient(value, prepared.batch)
-            clip_gradients(parameters, norm, self.config.max_grad_norm)
-            set_learning_rate(self.optimizer, rate)
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return {"learning_rate": rate, "gradient_norm": value}
+        may_overflow = self.scaler.may_overflow
+        norm = self.updater.update(rate)
+        if not may_overflow:
+            self.guard.check_gradient(norm, prepared.batch)
+        return {"learning_rate": rate, "gradient_norm": norm}
 
     def _count(self, prepared: PreparedBatch, outcome: StepOutcome, seconds: float) -> None:
         totals, source = self.totals, prepared.batch.source
@@ -341,109 +276,23 @@ class TrainingRun:
         self.totals.best_step, self.totals.best_value = self.totals.step, float(value)
         return True
 
-    def _tell(
-        self,
-        prepared: PreparedBatch,
-        outcome: StepOutcome,
-        seconds: float,
-        extra: Mapping[str, float],
-    ) -> None:
-        totals, batch = self.totals, prepared.batch
-        memory = peak_memory_gib(self.world.device)
-        if self.log is not None:
-            line: dict[str, Number] = {
-                "step": totals.step,
-                "epoch": batch.epoch,
-                "source": batch.source,
-                "loss": outcome.loss,
-                "num_pairs": len(batch),
-                "num_tokens": outcome.num_tokens,
-                "num_truncated": outcome.num_truncated,
-                "num_skipped": batch.num_skipped,
-                "padding": outcome.padding,
-                "micro_batches": len(prepared.micro_batches),
-                "recomputed": outcome.num_recomputed,
-                "seconds": seconds,
-                "tokens_per_second": outcome.num_tokens / max(seconds, 1e-9),
-                "memory_gib": memory,
-            }
-            self.log.write({**line, **extra})
-        if self.live is not None:
-            report = StepReport(
-                step=totals.step,
-                num_steps=self.num_steps,
-                source=batch.source,
-                loss=outcome.loss,
-                num_tokens=outcome.num_tokens,
-                padding=outcome.padding,
-                seconds=seconds,
-                memory_gib=memory,
-            )
-            self.live.update(report)
-        if self.progress is not None:
-            self.progress(totals.step, self.num_steps)
-
-    def _save(self) -> None:
-        if self.log is not None:
-            self.log.sync()
-        snapshot = Snapshot(
-            step=self.totals.step,
-            weights=self._frozen(self._weights()),
-            optimizer=self._frozen(self._moments()),
-            state={
-                "identity": self.identity,
-                "world_size": self.world.size,
-                "scaler": self.scaler.state_dict(),
-                "guard": self.guard.state_dict(),
-                "totals": asdict(self.totals),
-                "callbacks": [callback.state_dict() for callback in self.callbacks],
-            },
-        )
-        if self.world.is_first:
-            self.store.save(snapshot, best_step=self.totals.best_step)
-
-    def _frozen(self, tensors: Mapping[str, Tensor]) -> TensorStream:
-        """Tensors that later steps do not change: copies where the writing goes on beside them."""
-        copies = {n: self.parallelism.whole(t.detach()) for n, t in tensors.items()}
-        if self.config.asynchronous_checkpoints:
-            copies = {name: tensor.to("cpu", copy=True) for name, tensor in copies.items()}
-        return TensorStream.of(copies)
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.parameters.items()}
-
-    def _moments(self) -> dict[str, Tensor]:
-        return {
-            f"{name}/{key}": self.optimizer.state[parameter][key]
-            for name, parameter in self.parameters.items()
-            for key in MOMENTS
-        }
-
-    def _note(self, message: str) -> None:
-        if not self.world.is_first:
-            return
-        if self.live is not None:
-            self.live.note(message)
-        else:
-            print(message, file=sys.stderr, flush=True)
-
     def result(self) -> TrainingResult:
         """What the run did, over all interruptions."""
-        totals = {f.name: getattr(self.totals, f.name) for f in fields(self.totals)}
+        totals = dict(vars(self.totals))
         step = totals.pop("step")
-        return TrainingResult(num_steps=step, checkpoint=self.store.path(step), **totals)
+        return TrainingResult(num_steps=step, checkpoint=self.saver.path(step), **totals)
 
 
-def load_checkpoint_weights(encoder: Encoder, path: Path) -> dict[str, Any]:
-    """Put the weights of a checked checkpoint folder into an encoder, e.g. those of the best step.
-
-    Returns:
-        The state that was saved beside them.
-    """
-    checkpoint = read_checkpoint(path)
-    parameters = dict(encoder.named_parameters())
-    with torch.no_grad():
-        for name, values in checkpoint.weights().items():
-            if name in parameters:
-                parameters[name].copy_(values)
-    return checkpoint.state
+def prepare_encoder(encoder: Encoder, config: TrainingConfig, world: World) -> None:
+    """Set up what is trained, where, with which dropout, in which precision; in place."""
+    encoder.to(world.device)
+    if config.lora is not None:
+        add_adapters(encoder, config.lora)
+    freeze(encoder, config.frozen)
+    hidden, attention = encoder.dropout
+    encoder.dropout = (
+        hidden if config.dropout is None else config.dropout,
+        attention if config.attention_dropout is None else config.attention_dropout,
+    )
+    encoder.backbone.gradient_checkpointing = config.gradient_checkpointing
+    set_precision(encoder, config.precision, world.device)

@@ -1,14 +1,15 @@
-"""Gradients -> moved weights: AdamW with groups by kind of parameter, clipping, float16 scaling."""
+"""What is trained and how gradients are treated: freezing, groups, clipping, float16 scaling."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from opengte.errors import ConfigError
 from opengte.training.config import TrainingConfig
@@ -95,8 +96,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """2-norm of the whole gradient; a plain tensor on every rank, sharded or not."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    sharded = [g for g in gradients if isinstance(g, DTensor)]
+    plain = [g for g in gradients if not isinstance(g, DTensor)]
+    norms = [torch.nn.utils.get_total_norm(part) for part in (sharded, plain) if part]
+    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    return torch.linalg.vector_norm(torch.stack(whole))
 
 
 def clip_gradients(
@@ -107,6 +111,22 @@ def clip_gradients(
         for gradient in (p.grad for p in parameters):
             if gradient is not None:
                 gradient.mul_(max_norm / float(norm))
+
+
+class Updater(Protocol):
+    """Moves the weights along their gradients."""
+
+    def update(self, learning_rate: float) -> float:
+        """Take a step, forget the gradients, give their 2-norm before clipping."""
+        ...
+
+    def moments(self) -> Iterator[tuple[str, Tensor]]:
+        """AdamW's whole tensors by name; every rank must ask."""
+        ...
+
+    def load_moments(self, values: Mapping[str, Tensor]) -> None:
+        """Put back what ``moments`` gave."""
+        ...
 
 
 class LossScaler:
@@ -129,18 +149,22 @@ class LossScaler:
                 if parameter.grad is not None:
                     parameter.grad.div_(self.scale)
 
-    def update(self, gradient_norm: float) -> bool:
-        """Whether the step may be taken; moves the scale."""
+    def update(self, gradient_norm: float) -> None:
+        """Move the scale after a step whose gradient had this norm."""
         if not self.enabled:
-            return True
+            return
         if not math.isfinite(gradient_norm):
-            self.scale = max(1.0, self.scale / 2)
+            self.scale /= 2
             self.num_good = 0
-            return False
+            return
         self.num_good += 1
         if self.num_good % self.growth_interval == 0:
             self.scale *= 2
-        return True
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether a gradient that is not finite may be the scale's fault."""
+        return self.enabled and self.scale >= 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

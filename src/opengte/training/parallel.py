@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from opengte.training.config import TrainingConfig
 from opengte.training.distributed import World
+from opengte.training.optimizer import LossScaler, Updater
+from opengte.training.updater import AdamWUpdater
+
+if TYPE_CHECKING:
+    from opengte.models.encoder import Encoder
 
 BUCKET_BYTES = 25 * 2**20
 
@@ -22,49 +28,94 @@ BUCKET_BYTES = 25 * 2**20
 class Parallelism(Protocol):
     """One way of sharing the work."""
 
-    def wrap(self, encoder: nn.Module) -> None:
-        """Prepare the encoder, in place, before the optimiser is made."""
+    def wrap(self, encoder: Encoder) -> Encoder:
+        """Share out an encoder that is on the device.
+
+        Returns:
+            What is trained: the encoder itself, or a copy whose weights ``finish`` brings back.
+        """
+        ...
+
+    def make_updater(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        decayed: set[str],
+        config: TrainingConfig,
+        scaler: LossScaler,
+    ) -> Updater:
+        """What moves the weights, after ``wrap``."""
         ...
 
     def around(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
         """Surrounds the forward and backward pass of a micro-batch."""
         ...
 
-    def num_micro_batches(self, own: int) -> int:
-        """How many micro-batches this rank must run, when its texts make ``own``."""
-        ...
+    def agree(self, num_kept: int, num_micro_batches: int) -> tuple[int, int]:
+        """How many micro-batches keep their activations, and how many passes are made.
 
-    def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """After the last backward pass: every gradient becomes the sum over ranks."""
+        Args:
+            num_kept: that this rank could keep.
+            num_micro_batches: that this rank has.
+        """
         ...
 
     def whole(self, tensor: Tensor) -> Tensor:
-        """The whole of a tensor that may be sharded; a collective call."""
+        """The whole of a weight that may be sharded; every rank must ask."""
         ...
 
     def fill(self, tensor: Tensor, values: Tensor) -> None:
-        """Put ``values``, whole, into a tensor that may be sharded."""
+        """Put ``values``, whole, into a weight that may be sharded."""
         ...
 
     def whole_encoder(self) -> contextlib.AbstractContextManager[None]:
         """Inside, this rank may call the encoder without the others doing the same."""
         ...
 
+    def finish(self) -> None:
+        """After the last step: the encoder that was given to ``wrap`` holds the weights."""
+        ...
+
 
 class SingleProcess:
-    """One process holds everything."""
+    """One process holds everything.
 
-    def wrap(self, encoder: nn.Module) -> None:
-        """Nothing to prepare."""
+    Args:
+        world: the one rank.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def wrap(self, encoder: Encoder) -> Encoder:
+        """Itself."""
+        return encoder
+
+    def make_updater(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        decayed: set[str],
+        config: TrainingConfig,
+        scaler: LossScaler,
+    ) -> Updater:
+        """AdamW."""
+        return AdamWUpdater(
+            parameters,
+            decayed,
+            config,
+            scaler,
+            add_up=self.add_up_gradients,
+            whole=self.whole,
+            fill=self.fill,
+        )
 
     @contextlib.contextmanager
     def around(self, is_last: bool) -> Iterator[None]:
         """Nothing to wait for."""
         yield
 
-    def num_micro_batches(self, own: int) -> int:
-        """Its own."""
-        return own
+    def agree(self, num_kept: int, num_micro_batches: int) -> tuple[int, int]:
+        """As this rank wishes."""
+        return num_kept, num_micro_batches
 
     def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """There is one rank alone."""
@@ -83,21 +134,17 @@ class SingleProcess:
         """It is whole."""
         yield
 
+    def finish(self) -> None:
+        """It can be used as it is."""
+
 
 class Replicated(SingleProcess):
-    """Every rank holds the whole model (data parallel); gradients are added up in buckets.
+    """Every rank holds the whole model (data parallel); gradients are added up in buckets."""
 
-    Args:
-        world: the ranks.
-    """
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def wrap(self, encoder: nn.Module) -> None:
-        """Give every rank the weights of rank 0."""
-        for tensor in (*encoder.parameters(), *encoder.buffers()):
-            dist.broadcast(tensor.detach(), src=0)
+    def wrap(self, encoder: Encoder) -> Encoder:
+        """Itself, with the weights of rank 0."""
+        copy_from_first(encoder)
+        return encoder
 
     def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up in buckets of equal content on every rank.
@@ -108,14 +155,26 @@ class Replicated(SingleProcess):
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        pending = []
-        for bucket in _buckets(parameters):
-            flat = torch.cat([g.reshape(-1) for g in bucket])
-            pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-        for bucket, flat, work in pending:
-            work.wait()
-            for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-                gradient.copy_(part.view_as(gradient))
+        add_up(parameters)
+
+
+def copy_from_first(encoder: nn.Module) -> None:
+    """Give every rank the weights of rank 0."""
+    for tensor in (*encoder.parameters(), *encoder.buffers()):
+        dist.broadcast(tensor.detach(), src=0)
+
+
+def add_up(parameters: Sequence[nn.Parameter]) -> None:
+    """Sum of the gradients over ranks, in buckets; every parameter has a gradient."""
+    pending = []
+    for bucket in _buckets(parameters):
+        flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+        pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+    for bucket, flat, work in pending:
+        work.wait()
+        parts = flat.split([gradient.numel() for gradient in bucket])
+        for gradient, part in zip(bucket, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
@@ -131,11 +190,3 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
         size += gradient.numel() * gradient.element_size()
     if bucket:
         yield bucket
-
-
-def load_tensors(
-    parallelism: Parallelism, targets: Mapping[str, Tensor], values: Mapping[str, Tensor]
-) -> None:
-    """Put saved tensors into those of the same names."""
-    for name, target in targets.items():
-        parallelism.fill(target, values[name])

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from opengte.contracts import TrainingCallback
 from opengte.errors import ConfigError
 from opengte.training.config import TrainingConfig, learning_settings
+from opengte.training.divergence import DivergenceGuard
+from opengte.training.optimizer import LossScaler
 
 
 @dataclass
@@ -49,32 +55,84 @@ def run_identity(
 ) -> dict[str, Any]:
     """What must be equal for a checkpoint to be of this run, in parts that a message can name."""
     shapes = {name: list(p.shape) for name, p in module.named_parameters()}
+    frozen = [p.detach() for p in module.parameters() if not p.requires_grad]
     return {
         "settings": _plain(learning_settings(config)),
         "loss": _plain(loss),
         "batches": batches_fingerprint,
         "model": hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16],
+        "frozen weights": _tensor_digest(frozen),
     }
 
 
-def check_identity(saved: Mapping[str, Any], wanted: Mapping[str, Any], folder: object) -> None:
-    """Refuse to go on with another run's checkpoint.
+def _tensor_digest(tensors: Iterable[Tensor]) -> str:
+    """What checkpoints count on without holding it."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
-    Raises:
-        ConfigError: names the setting that differs, with both values.
+
+@dataclass(frozen=True)
+class RunState:
+    """Everything beside tensors that a run goes on from.
+
+    Attributes:
+        identity: whose run it is.
+        totals, scaler, guard: changed in place by the run.
+        callbacks: have states of their own.
     """
-    for part, value in wanted.items():
-        if saved.get(part) == value:
-            continue
-        was, name = saved.get(part), part
-        if isinstance(value, dict) and isinstance(was, dict):
-            name = next(key for key in {**value, **was} if was.get(key) != value.get(key))
-            was, value = was.get(name), value.get(name)
-        raise ConfigError(
-            f"its checkpoints belong to another run: {name} was {was}, now {value}; "
-            "give another folder, or remove this one",
-            path=str(folder),
-        )
+
+    identity: Mapping[str, Any]
+    totals: Totals
+    scaler: LossScaler
+    guard: DivergenceGuard
+    callbacks: Sequence[TrainingCallback]
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able, and not changed by later steps."""
+        return {
+            "identity": self.identity,
+            "totals": asdict(self.totals),
+            "scaler": self.scaler.state_dict(),
+            "guard": copy.deepcopy(self.guard.state_dict()),
+            "callbacks": copy.deepcopy([c.state_dict() for c in self.callbacks]),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave."""
+        for name, value in state["totals"].items():
+            setattr(self.totals, name, value)
+        self.scaler.load_state_dict(state["scaler"])
+        self.guard.load_state_dict(state["guard"])
+        for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(own)
+
+    def check(self, state: Mapping[str, Any], folder: Path) -> None:
+        """Refuse to go on with another run's checkpoint.
+
+        Raises:
+            ConfigError: names the setting that differs, with both values.
+        """
+        if len(state["callbacks"]) != len(self.callbacks):
+            raise ConfigError(
+                f"its checkpoints were written with {len(state['callbacks'])} callbacks, there "
+                f"are {len(self.callbacks)} now; give the same ones",
+                path=folder,
+            )
+        saved = state["identity"]
+        for part, value in self.identity.items():
+            if saved.get(part) == value:
+                continue
+            was, name = saved.get(part), part
+            if isinstance(value, dict) and isinstance(was, dict):
+                name = next(key for key in {**value, **was} if was.get(key) != value.get(key))
+                was, value = was.get(name), value.get(name)
+            raise ConfigError(
+                f"its checkpoints belong to another run: {name} was {was}, now {value}; "
+                "give another folder, or remove this one",
+                path=folder,
+            )
 
 
 def _plain(value: object) -> Any:

@@ -23,6 +23,7 @@ from opengte.contracts import BatchSource
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.models.length_groups import make_length_groups
 from opengte.records import Batch
+from opengte.training.activation_memory import ActivationModel
 from opengte.training.batching import (
     BatchLayout,
     MicroBatch,
@@ -34,7 +35,7 @@ from opengte.training.batching import (
 )
 from opengte.training.config import TrainingConfig
 from opengte.training.distributed import World
-from opengte.training.gradient_cache import GradientCache
+from opengte.training.gradient_cache import GradientCache, num_kept
 from opengte.training.parallel import Parallelism
 from opengte.training.random_state import derive_seed
 
@@ -103,9 +104,11 @@ class TrainingStep:
     Args:
         encoder: in training mode.
         loss: embeddings of the global batch -> the part of its rows, divided by B.
-        config: budgets, lengths, caching, seed.
+        config: budgets, caching, seed.
+        reader: how texts become tokens.
         world, parallelism: the ranks, and how they share the work.
-        activation_budget: bytes that kept activations may take.
+        activations: what a micro-batch's activations take.
+        activation_budget: bytes that kept ones may take.
     """
 
     def __init__(
@@ -114,16 +117,19 @@ class TrainingStep:
         loss: Loss,
         config: TrainingConfig,
         *,
+        reader: Reader,
         world: World,
         parallelism: Parallelism,
+        activations: ActivationModel,
         activation_budget: int,
     ) -> None:
         self.encoder = encoder
-        self.reader = Reader.of(encoder, config)
+        self.reader = reader
         self.loss = loss
         self.config = config
         self.world = world
         self.parallelism = parallelism
+        self.activations = activations
         self.activation_budget = activation_budget
 
     def prepare(self, batches: BatchSource, step: int) -> PreparedBatch:
@@ -150,22 +156,13 @@ class TrainingStep:
         Returns:
             The outcome; where the loss is not finite no gradient was computed.
         """
-        cache = GradientCache(
-            self.encoder,
-            self._forward,
-            mode=self.config.gradient_cache,
-            budget=self.activation_budget,
-            seed=derive_seed(self.config.seed, prepared.batch.step, self.world.rank),
-            device=self.world.device,
-            num_passes=self.parallelism.num_micro_batches(len(prepared.micro_batches)),
-        )
+        cache = self._cache(prepared)
         leaf = at_least_float32(cache.embed(prepared.micro_batches)).requires_grad_()
         gathered = self.world.gather_rows(leaf, prepared.layout.num_texts)
         part = self.loss(embedded_batch(gathered, prepared, self.world.device))
         loss, num_tokens, num_positions, num_truncated, stopped = self._add_up(part, prepared, stop)
         finite = np.isfinite(loss)
         if finite:
-            num_recomputed = cache.num_recomputed
             (part * scale).backward()
             assert leaf.grad is not None
             cache.backward(leaf.grad, around=self.parallelism.around)
@@ -174,9 +171,25 @@ class TrainingStep:
             num_tokens=int(num_tokens),
             num_truncated=int(num_truncated),
             padding=1.0 - num_tokens / num_positions,
-            num_recomputed=num_recomputed if finite else 0,
+            num_recomputed=cache.num_passes - cache.num_kept,
             stop=stopped > 0,
             bad_rows=[] if finite else rows_not_finite(gathered.detach(), prepared.layout),
+        )
+
+    def _cache(self, prepared: PreparedBatch) -> GradientCache:
+        own_kept = num_kept(
+            prepared.micro_batches,
+            self.activations,
+            mode=self.config.gradient_cache,
+            budget=self.activation_budget,
+        )
+        kept, passes = self.parallelism.agree(own_kept, len(prepared.micro_batches))
+        return GradientCache(
+            self._forward,
+            num_kept=kept,
+            num_passes=passes,
+            seed=derive_seed(self.config.seed, prepared.batch.step, self.world.rank),
+            device=self.world.device,
         )
 
     def _forward(self, micro_batch: MicroBatch) -> Float[Tensor, "N D"]:

@@ -95,10 +95,10 @@ def test_small_gradients_are_left_alone() -> None:
 
 def test_scaler_halves_after_an_overflow_and_doubles_after_good_steps() -> None:
     scaler = LossScaler(enabled=True, scale=8.0, growth_interval=2)
-    assert not scaler.update(float("inf"))
+    scaler.update(float("inf"))
     assert scaler.scale == 4.0
-    assert scaler.update(1.0)
-    assert scaler.update(1.0)
+    scaler.update(1.0)
+    scaler.update(1.0)
     assert scaler.scale == 8.0
 
 
@@ -112,5 +112,13 @@ def test_scaler_state_comes_back() -> None:
 
 def test_a_scaler_that_is_off_changes_nothing() -> None:
     scaler = LossScaler(enabled=False)
+    scaler.update(float("inf"))
     assert scaler.scale == 1.0
-    assert scaler.update(float("inf"))
+    assert not scaler.may_overflow
+
+
+def test_a_scale_below_one_is_not_to_blame_for_an_overflow() -> None:
+    scaler = LossScaler(enabled=True, scale=1.0)
+    assert scaler.may_overflow
+    scaler.update(float("inf"))
+    assert not scaler.may_overflow

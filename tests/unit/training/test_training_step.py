@@ -15,6 +15,7 @@ from opengte.losses.config import ImprovedContrastiveConfig, make_loss
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.models.encoder import Encoder
 from opengte.records import Batch
+from opengte.training.activation_memory import measure_activations
 from opengte.training.batching import Reader, label_documents, lay_out, tokenize_batch
 from opengte.training.config import TrainingConfig
 from opengte.training.distributed import World
@@ -35,7 +36,9 @@ def run_step(
         LOSS,
         config,
         world=world,
-        parallelism=SingleProcess(),
+        reader=Reader.of(encoder, config),
+        parallelism=SingleProcess(world),
+        activations=measure_activations(encoder, max_tokens=48),
         activation_budget=budget,
     )
     encoder.train()

@@ -1,0 +1,151 @@
+"""1 = 2 = 4 ranks, in real processes; and a run goes on, on any number of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+PROGRAM = Path(__file__).with_name("rank_program.py")
+
+
+def start_ranks(world_size: int, folder: Path, jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Start one process a rank, as torchrun does, and wait; a rank that fails fails the test."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {
+        **os.environ,
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    command = [sys.executable, str(PROGRAM), str(folder), json.dumps(list(jobs))]
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+    try:
+        outputs = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for rank, (process, output) in enumerate(zip(processes, outputs, strict=True)):
+        assert process.returncode == 0, f"rank {rank} of {world_size}:\n{output[-3000:]}"
+
+
+def relative_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    assert a.keys() == b.keys()
+    flat_a = torch.cat([a[name].flatten().double() for name in sorted(a)])
+    flat_b = torch.cat([b[name].flatten().double() for name in sorted(a)])
+    return float((flat_a - flat_b).norm() / flat_b.norm())
+
+
+def bit_for_bit(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def one_and_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    moving = [
+        {"name": f"{name}-moves", "strategy": name, "stop_after": 3} for name in ("ddp", "fsdp")
+    ]
+    jobs = [
+        {"name": "ddp", "strategy": "ddp"},
+        {"name": "ddp-cached", "strategy": "ddp", "gradient_cache": "always"},
+        {"name": "fsdp", "strategy": "fsdp"},
+        {"name": "fsdp-cached", "strategy": "fsdp", "gradient_cache": "always"},
+        {"name": "fsdp-some-kept", "strategy": "fsdp", "activation_memory_gib": 0.001},
+        {"name": "ddp-dropout", "strategy": "ddp", "dropout": 0.1},
+        {
+            "name": "ddp-dropout-cached",
+            "strategy": "ddp",
+            "dropout": 0.1,
+            "gradient_cache": "always",
+        },
+        {"name": "ddp-resumed", "strategy": "ddp", "dropout": 0.1, "stop_after": 3},
+        {"name": "ddp-resumed", "strategy": "ddp", "dropout": 0.1},
+        {"name": "fsdp-dropout", "strategy": "fsdp", "dropout": 0.1},
+        {"name": "fsdp-resumed", "strategy": "fsdp", "dropout": 0.1, "stop_after": 3},
+        {"name": "fsdp-resumed", "strategy": "fsdp", "dropout": 0.1},
+        *moving,
+    ]
+    start_ranks(2, folder, jobs)
+    start_ranks(
+        1,
+        folder,
+        [
+            {"name": "single"},
+            {"name": "single-moves", "stop_after": 3},
+            {"name": "ddp-moves"},
+            {"name": "fsdp-moves"},
+        ],
+    )
+    start_ranks(2, folder, [{"name": "single-moves", "strategy": "fsdp"}])
+    return folder
+
+
+def weights(folder: Path, name: str) -> dict[str, Tensor]:
+    return load_file(folder / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ddp", "fsdp", "ddp-cached", "fsdp-cached", "fsdp-some-kept"],
+)
+def test_two_ranks_equal_one(one_and_two_ranks: Path, name: str) -> None:
+    single, shared = weights(one_and_two_ranks, "single"), weights(one_and_two_ranks, name)
+    assert relative_difference(shared, single) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_caching_changes_no_bit_on_two_ranks(one_and_two_ranks: Path, name: str) -> None:
+    plain, cached = (weights(one_and_two_ranks, n) for n in (name, f"{name}-cached"))
+    assert bit_for_bit(plain, cached)
+
+
+def test_caching_changes_no_bit_with_dropout(one_and_two_ranks: Path) -> None:
+    plain = weights(one_and_two_ranks, "ddp-dropout")
+    assert bit_for_bit(plain, weights(one_and_two_ranks, "ddp-dropout-cached"))
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_resumed_equals_straight_bit_for_bit_on_two_ranks(
+    one_and_two_ranks: Path, name: str
+) -> None:
+    straight = weights(one_and_two_ranks, f"{name}-dropout")
+    assert bit_for_bit(weights(one_and_two_ranks, f"{name}-resumed"), straight)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "single"])
+def test_a_run_goes_on_with_another_number_of_ranks(one_and_two_ranks: Path, name: str) -> None:
+    """ddp and fsdp move from two ranks to one, single moves to two with fsdp."""
+    straight = weights(one_and_two_ranks, "single")
+    assert relative_difference(weights(one_and_two_ranks, f"{name}-moves"), straight) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_four_ranks_equal_one(one_and_two_ranks: Path, tmp_path: Path, strategy: str) -> None:
+    start_ranks(4, tmp_path, [{"name": "four", "strategy": strategy}])
+    single = weights(one_and_two_ranks, "single")
+    assert relative_difference(weights(tmp_path, "four"), single) < 1e-6
