@@ -27,30 +27,30 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from opengte.atomic import write_json  # noqa: E402
-from opengte.data.mixture import Mixture, MixtureConfig  # noqa: E402
-from opengte.data.readers import read_pairs  # noqa: E402
-from opengte.loading import find_model  # noqa: E402
-from opengte.losses.config import ImprovedContrastiveConfig, InfoNCEConfig, LossConfig  # noqa: E402
-from opengte.metrics.bootstrap import paired_difference  # noqa: E402
-from opengte.mining.mine import mine_negatives  # noqa: E402
-from opengte.models.encoder import Encoder  # noqa: E402
-from opengte.models.merging import interpolate  # noqa: E402
-from opengte.models.weights import load_encoder  # noqa: E402
-from opengte.pipeline.console import Console  # noqa: E402
-from opengte.pipeline.environment import cpu_features, source_commit  # noqa: E402
-from opengte.pipeline.measure import HeldOutSet, measure  # noqa: E402
-from opengte.pipeline.recipe import load_recipe  # noqa: E402
-from opengte.pipeline.runner import StageContext  # noqa: E402
-from opengte.pipeline.stages import corpus as corpus_stage  # noqa: E402
-from opengte.pipeline.stages.contrastive import make_sources  # noqa: E402
-from opengte.pipeline.stages.evaluate import general_slice  # noqa: E402
-from opengte.records import Pair  # noqa: E402
-from opengte.training.config import TrainingConfig  # noqa: E402
-from opengte.training.loop import train  # noqa: E402
-from opengte.training.token_count import steps_for_tokens  # noqa: E402
+from opengte.atomic import write_json
+from opengte.data.mixture import Mixture, MixtureConfig
+from opengte.data.readers import read_pairs
+from opengte.loading import find_model
+from opengte.losses.config import ImprovedContrastiveConfig, InfoNCEConfig, LossConfig
+from opengte.metrics.bootstrap import paired_difference
+from opengte.mining.mine import mine_negatives
+from opengte.models.encoder import Encoder
+from opengte.models.merging import interpolate
+from opengte.models.weights import load_encoder
+from opengte.pipeline.console import Console
+from opengte.pipeline.environment import cpu_features, source_commit
+from opengte.pipeline.measure import HeldOutSet, measure
+from opengte.pipeline.recipe import load_recipe
+from opengte.pipeline.runner import StageContext
+from opengte.pipeline.stages import corpus as corpus_stage
+from opengte.pipeline.stages.contrastive import make_sources
+from opengte.pipeline.stages.evaluate import general_slice
+from opengte.records import Pair
+from opengte.training.config import TrainingConfig
+from opengte.training.loop import train
+from opengte.training.token_count import steps_for_tokens
 
 REPOSITORIES = ("networkx", "sympy", "docutils", "scikit-learn")
 ARMS = ("base", "plain", "joint", "alpha", "mined", "final")

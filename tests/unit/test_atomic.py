@@ -70,7 +70,9 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
 
 
 def test_errors_name_file_line_and_what_to_do() -> None:
-    assert str(UserError("no field 'query'", path="a.jsonl", line=3)) == "a.jsonl:3: no field 'query'"
+    assert (
+        str(UserError("no field 'query'", path="a.jsonl", line=3)) == "a.jsonl:3: no field 'query'"
+    )
     message = str(MissingExtraError("jieba", extra="zh"))
     assert message == 'jieba is not installed; pip install "opengte[zh]"'
     assert issubclass(ConfigError, ValueError)

@@ -39,7 +39,7 @@ def max_tokens_option(command: Command) -> Command:
     )(command)
 
 
-def open_model(model: str, *, backend: str, max_tokens: int | None) -> TextEncoder:
+def open_model(model: str, *, backend: Any, max_tokens: int | None) -> TextEncoder:
     """The encoder behind MODEL: a folder, an endpoint or a hub id."""
     from opengte.loading import load
     from opengte.pipeline.execute import prepare_threads

@@ -59,7 +59,9 @@ def training_tokens_per_second(model: Path, *, max_tokens: int) -> float:
 
     encoder = load_encoder(model, max_tokens=max_tokens)
     encoder.train()
-    texts = [" ".join(f"w{(i * 7 + j) % 97}" for j in range(PROBE_WORDS)) for i in range(PROBE_TEXTS)]
+    texts = [
+        " ".join(f"w{(i * 7 + j) % 97}" for j in range(PROBE_WORDS)) for i in range(PROBE_TEXTS)
+    ]
     packed = pack(encoder.tokenize(texts))
     encoder(packed).sum().backward()  # the first pass sets buffers up
     started = time.monotonic()

@@ -11,7 +11,16 @@ from opengte.model_folder import ModelFolder
 from opengte.pipeline.console import Console
 from opengte.pipeline.recipe import Recipe
 from opengte.pipeline.runner import StageKind, StageResult, run_recipe
-from opengte.pipeline.stages import contrastive, corpus, evaluate, export, index, merge, mine, report
+from opengte.pipeline.stages import (
+    contrastive,
+    corpus,
+    evaluate,
+    export,
+    index,
+    merge,
+    mine,
+    report,
+)
 
 KINDS = {
     "corpus": StageKind(corpus.run, external_inputs=corpus.external_inputs),

@@ -100,7 +100,11 @@ def find(config: ReportStage, results: Mapping[str, StageResult]) -> Findings:
     held_out = HeldOutSet.read(results[config.corpus].output / "test", "test")
     details = {
         role: _read_json(results[stage].output / "details.json")
-        for role, stage in (("base", config.base), ("stage1", config.stage1), ("final", config.final))
+        for role, stage in (
+            ("base", config.base),
+            ("stage1", config.stage1),
+            ("final", config.final),
+        )
     }
     comparisons = {}
     for name in SLICES:

@@ -96,9 +96,7 @@ def _training_mib(
     return PROCESS_MIB + (num_parameters * BYTES_PER_PARAMETER + kept) / 2**20
 
 
-def _text_lengths(
-    recipe: Recipe, encoder: object, run_folder: Path
-) -> tuple[np.ndarray, str]:
+def _text_lengths(recipe: Recipe, encoder: object, run_folder: Path) -> tuple[np.ndarray, str]:
     """Tokens of texts of both sides, and what they rest on."""
     for path in _training_files(recipe, run_folder):
         from opengte.data.readers import read_pairs

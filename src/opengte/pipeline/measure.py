@@ -138,9 +138,7 @@ def score_ranking(
     qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Sequence[Hit]]
 ) -> PerQuery:
     """Metric -> query id -> value; equal scores count in the order of the ranking."""
-    run = {
-        query: {hit.id: float(-hit.rank) for hit in hits} for query, hits in rankings.items()
-    }
+    run = {query: {hit.id: float(-hit.rank) for hit in hits} for query, hits in rankings.items()}
     return evaluate_run(qrels, run, METRICS)
 
 
@@ -150,9 +148,7 @@ def summarise(
     """Means over ``queries``, with the 95 % interval of MRR@10 over their groups."""
     if not queries:
         return {**dict.fromkeys(METRICS), "ci95": None, "num_queries": 0}
-    values = {
-        metric: [per_query[metric][query] for query in queries] for metric in METRICS
-    }
+    values = {metric: [per_query[metric][query] for query in queries] for metric in METRICS}
     interval = clustered_interval(values["mrr@10"], [groups[query] for query in queries])
     return {
         **{metric: round(float(np.mean(values[metric])), 4) for metric in METRICS},
@@ -161,9 +157,7 @@ def summarise(
     }
 
 
-def _hits(
-    ids: Sequence[str], scores: NDArray[np.float32], rows: NDArray[np.int64]
-) -> list[Hit]:
+def _hits(ids: Sequence[str], scores: NDArray[np.float32], rows: NDArray[np.int64]) -> list[Hit]:
     return [
         Hit(ids[row], float(score), rank)
         for rank, (row, score) in enumerate(zip(rows.tolist(), scores, strict=True), start=1)

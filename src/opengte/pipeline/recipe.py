@@ -171,9 +171,7 @@ def _read_with_parents(
             line=lines[("extends",)],
         )
     beside = path.parent / parent
-    base, _ = _read_with_parents(
-        beside if beside.is_file() else find_recipe(parent), (*seen, path)
-    )
+    base, _ = _read_with_parents(beside if beside.is_file() else find_recipe(parent), (*seen, path))
     return merge_values(base, values), lines
 
 

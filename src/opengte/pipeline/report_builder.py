@@ -247,7 +247,9 @@ def _decision(findings: Findings) -> Decision:
         ),
         candidates=[
             Candidate(
-                name=row["model"] if row["weight"] == 1 else f"{row['weight']:g} {row['model']}"
+                name=row["model"]
+                if row["weight"] == 1
+                else f"{row['weight']:g} {row['model']}"
                 f" + {1 - row['weight']:g} {facts['candidates'][0]['model']}",
                 dev=row["dev"],
                 general=row["general"],

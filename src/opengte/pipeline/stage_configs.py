@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from opengte.data.mixture import MixtureConfig
-from opengte.losses.config import ImprovedContrastiveConfig, LossConfig
+from opengte.losses.config import LossConfig
+from opengte.losses.contrastive_config import ImprovedContrastiveConfig
 from opengte.mining.rules import MiningRules
 from opengte.training.config import TrainingConfig
 

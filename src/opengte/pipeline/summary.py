@@ -21,9 +21,7 @@ def summarise_run(findings: Findings) -> dict[str, Any]:
     difference = findings.comparisons["all"].difference
     return {
         "systems": {name: _system(findings.systems.get(name)) for name in SYSTEMS},
-        "slices": {
-            name: _slice(findings.comparisons.get(name)) for name in (*SLICES, "general")
-        },
+        "slices": {name: _slice(findings.comparisons.get(name)) for name in (*SLICES, "general")},
         "paired_difference": {
             "mean": round(difference.mean, 4),
             "ci95": _bounds(difference),

@@ -57,9 +57,7 @@ def _construct(node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int], path:
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(node, where, lines, path)
     if isinstance(node, yaml.SequenceNode):
-        return [
-            _construct(item, (*where, i), lines, path) for i, item in enumerate(node.value)
-        ]
+        return [_construct(item, (*where, i), lines, path) for i, item in enumerate(node.value)]
     return _scalar(node, path)
 
 
@@ -83,9 +81,11 @@ def _scalar(node: yaml.Node, path: Path) -> Any:
     """YAML 1.2's numbers: 2e-5 is one, unlike in YAML 1.1."""
     line = node.start_mark.line + 1
     try:
-        value = yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+        value = yaml.SafeLoader("").construct_object(node)
     except yaml.YAMLError as error:
-        raise ConfigError(f"not a plain value: {error}".split("\n")[0], path=path, line=line) from error
+        raise ConfigError(
+            f"not a plain value: {error}".split("\n")[0], path=path, line=line
+        ) from error
     if isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
         try:
             return float(value) if value[:1] in "+-.0123456789" and "e" in value.lower() else value

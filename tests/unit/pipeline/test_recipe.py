@@ -60,7 +60,9 @@ def test_unknown_key_is_refused_with_the_nearest_one_and_its_line(tmp_path: Path
 
 
 def test_unknown_key_of_a_stage_and_of_the_recipe(tmp_path: Path) -> None:
-    message = error_of(tmp_path, SMALL.replace("    pairs: corpus", "    pairs: corpus\n    los: 1"))
+    message = error_of(
+        tmp_path, SMALL.replace("    pairs: corpus", "    pairs: corpus\n    los: 1")
+    )
     assert "unknown key 'stages.train.los'; did you mean 'loss'?" in message
     message = error_of(tmp_path, SMALL + "sed: 3\n")
     assert "/r.yaml:14: unknown key 'sed'; did you mean 'seed'?" in message
@@ -86,11 +88,15 @@ def test_a_stage_can_only_name_stages_before_it(tmp_path: Path) -> None:
 
 def test_a_stage_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
     message = error_of(tmp_path, SMALL.replace("model: base", "model: corpus"))
-    assert "'corpus' is a corpus stage; expected one of kind backbone, contrastive, merge" in message
+    assert (
+        "'corpus' is a corpus stage; expected one of kind backbone, contrastive, merge" in message
+    )
 
 
 def test_double_key_and_bad_yaml_name_their_line(tmp_path: Path) -> None:
-    assert "/r.yaml:14: key 'name' stands here a second time" in error_of(tmp_path, SMALL + "name: x")
+    assert "/r.yaml:14: key 'name' stands here a second time" in error_of(
+        tmp_path, SMALL + "name: x"
+    )
     assert "/r.yaml:2: not valid YAML" in error_of(tmp_path, "name: x\n  seed: [")
 
 
@@ -129,12 +135,14 @@ def test_set_changes_one_key(tmp_path: Path) -> None:
     assert recipe.seed == 4
     with pytest.raises(ConfigError, match="unknown key 'sede'; did you mean 'seed'"):
         load_recipe(path, overrides=["sede=4"])
-    with pytest.raises(ConfigError, match="--set expects key.path=value, got 'seed'"):
+    with pytest.raises(ConfigError, match=r"--set expects key.path=value, got 'seed'"):
         load_recipe(path, overrides=["seed"])
 
 
 def test_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="no recipe named 'quickstrat'; did you mean 'quickstart'"):
+    with pytest.raises(
+        ConfigError, match="no recipe named 'quickstrat'; did you mean 'quickstart'"
+    ):
         load_recipe("quickstrat")
 
 

@@ -44,15 +44,15 @@ class HeldOut:
 
     def write(self, folder: Path, split: str) -> None:
         """BEIR files, ``slices.json`` and ``masked.jsonl`` into ``folder``."""
-        write_beir(
-            folder, corpus=self.documents, queries=self.queries, qrels={split: self.qrels}
-        )
+        write_beir(folder, corpus=self.documents, queries=self.queries, qrels={split: self.qrels})
         groups = {query.id: query.group for query in self.queries}
         write_text(
             folder / "slices.json",
             json.dumps({"groups": groups, "slices": self.slices}, ensure_ascii=False, indent=1),
         )
-        lines = (json.dumps({"_id": i, "text": t}, ensure_ascii=False) for i, t in self.masked.items())
+        lines = (
+            json.dumps({"_id": i, "text": t}, ensure_ascii=False) for i, t in self.masked.items()
+        )
         write_text(folder / "masked.jsonl", "".join(line + "\n" for line in lines))
 
 
@@ -122,7 +122,7 @@ def _draw_evenly(rows: Sequence[list[Pair]], number: int, *, seed: int) -> list[
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
     taken: Counter[str] = Counter()
-    turns = []
+    turns: list[tuple[int, int, list[Pair]]] = []
     for row in shuffled:
         turns.append((taken[row[0].group], len(turns), row))
         taken[row[0].group] += 1

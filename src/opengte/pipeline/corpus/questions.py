@@ -34,9 +34,7 @@ def read_questions(path: Path) -> list[Question]:
     except UnicodeDecodeError as error:
         raise DataError(f"expected UTF-8, byte {error.start} is not", path=path) from error
     questions = [
-        _question(line, path, number)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
+        _question(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()
     ]
     if not questions:
         raise DataError("no queries; expected one JSON object a line", path=path)

@@ -166,7 +166,7 @@ def _capped(pairs: Sequence[Pair], number: int, *, seed: int) -> list[Pair]:
     order = list(range(len(unique)))
     random.Random(seed).shuffle(order)
     turns: Counter[tuple[str, str]] = Counter()
-    ranked = []
+    ranked: list[tuple[int, int, int]] = []
     for position in order:
         pair = unique[position]
         key = (pair.kind, pair.group)
@@ -194,10 +194,7 @@ def _split(
     every = pairs + helping
     components = row_components(every, threshold=config.near_duplicate_threshold)
     askable = _askable(pairs, config.test_queries + config.dev_queries)
-    if config.queries:
-        num_test = 1
-    else:
-        num_test = config.test_queries
+    num_test = 1 if config.queries else config.test_queries
     split = hold_out(
         pairs,
         components[: len(pairs)],

@@ -32,7 +32,7 @@ def run(config: MergeStage, context: StageContext) -> Mapping[str, Any]:
     dev = HeldOutSet.read(context.results[config.data].output / "dev", "dev")
     general = HeldOutSet.read(general_slice(), "dev")
     make = _Maker(config, context)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, weight in [(config.anchor, 1.0), *product(config.candidates, config.weights)]:
         score = _mean_mrr(dev, make(name, weight))
         rows.append({"model": name, "weight": weight, "dev": score, "general": None})
