@@ -141,6 +141,10 @@ class NegativeTable:
         found = tuple(self._mined.pairs.texts[row] for row in rows[rows != NO_ROW].tolist())
         return self._mined.pairs.given[pair].negatives + found
 
+    def is_renewed(self, pair: int) -> bool:
+        """Whether some file has changed the negatives of a pair."""
+        return not np.array_equal(self.rows[pair], self._mined.pairs.rows[pair])
+
     def _advance(self, files: Sequence[SideFile]) -> None:
         if not files or files[-1].made < self._applied:
             self.rows[:] = self._mined.pairs.rows
@@ -196,13 +200,19 @@ class RefreshedBatches:
         batch = self._batches.batch(step)
         self._table.advance_to_batch(step)
         prompts = _prompts(batch.positives, batch.document_prompt_characters)
-        negatives = [
-            own if number is None else tuple(prompt + text for text in self._table.texts(number))
-            for own, number, prompt in zip(
-                batch.negatives, self._numbers.of(batch), prompts, strict=True
-            )
-        ]
-        return replace(batch, negatives=negatives)
+        rows = zip(batch.negatives, self._numbers.of(batch), prompts, strict=True)
+        return replace(batch, negatives=[self._renewed(*row) for row in rows])
+
+    def _renewed(self, own: tuple[str, ...], number: int | None, prompt: str) -> tuple[str, ...]:
+        """The negatives of a row; where the source chose some of them, those in their places."""
+        if number is None or not self._table.is_renewed(number):
+            return own
+        before, after = self._mined.pairs[number].negatives, self._table.texts(number)
+        if len(own) == len(before):
+            return tuple(prompt + text for text in after)
+        in_place = dict(zip(before, after, strict=False))
+        bare = (text[len(prompt) :] for text in own)
+        return tuple(prompt + in_place[text] for text in bare if text in in_place)
 
 
 def _without_prompts(texts: Sequence[str], characters: int | Sequence[int]) -> list[str]:

@@ -281,6 +281,24 @@ def test_given_negatives_stay_in_front(tmp_path: Path) -> None:
     assert {len(negatives) for batch in batches for negatives in batch.negatives} == {3}
 
 
+def test_a_source_that_chooses_among_negatives_keeps_its_choice(
+    mined: MiningResult, tmp_path: Path
+) -> None:
+    class Choosing(CyclingBatches):
+        def batch(self, step: int) -> Batch:
+            batch = super().batch(step)
+            return replace(batch, negatives=[own[step % 2 :][:1] for own in batch.negatives])
+
+    train(mined, remine(mined), tmp_path, steps=8)
+    whole = RefreshedBatches(CyclingBatches(mined), mined, tmp_path)
+    chosen = RefreshedBatches(Choosing(mined), mined, tmp_path)
+    for step in (6, 7):
+        assert whole.batch(step).negatives != CyclingBatches(mined).batch(step).negatives
+        assert chosen.batch(step).negatives == [
+            negatives[step % 2 :][:1] for negatives in whole.batch(step).negatives
+        ]
+
+
 def test_pairs_that_were_not_mined_keep_their_negatives(
     mined: MiningResult, tmp_path: Path
 ) -> None:
