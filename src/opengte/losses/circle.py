@@ -109,7 +109,7 @@ def _slab_loss(batch: EmbeddedBatch, rows: slice, margin: float, gamma: float) -
     everything = slice(0, len(batch))
     queries = _unit(batch, batch.queries[rows])
     similarities = queries @ _unit(batch, batch.documents).T
-    kin = relations.not_negatives(rows, everything)
+    kin = relations.related_rows(rows, everything)
     assert kin is not None
     others = ~kin if batch.in_batch_negatives else torch.zeros_like(kin)
     above = _masked(negative_logits(similarities, margin, gamma), others)

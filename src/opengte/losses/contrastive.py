@@ -15,18 +15,20 @@ values and gradients in a few megabytes.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from opengte.losses.form import (
     ContrastiveForm,
     Direction,
     HardNegatives,
+    Side,
     improved_form,
     info_nce_form,
 )
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.losses.own_negatives import own_negative_term
+from opengte.losses.positives import positive_means
 from opengte.losses.relations import Relations
 from opengte.losses.scaling import (
     checked_temperature,
@@ -184,13 +186,12 @@ def contrastive_loss(
         ConfigError: the temperature is not above 0.
     """
     checked_temperature(temperature)
-    has_negatives = batch.negatives is not None and len(batch.negatives) > 0
-    settings = {"in_batch_negatives": batch.in_batch_negatives, "has_negatives": has_negatives}
     # Autocast would round the logits to 8 bits: at temperature 0.01 they would be off by 0.25.
     with torch.autocast(batch.queries.device.type, enabled=False):
         matrices = _Matrices(batch, form, temperature)
-        terms = {name: matrices.term(name) for name in all_terms(form, **settings)}
-        return loss_from_terms(form, matrices.positive, terms, batch_size=len(batch), **settings)
+        terms = {name: matrices.term(name) for name in all_terms(batch, form)}
+        means = positive_means(batch, form, temperature)
+        return loss_from_terms(batch, form, matrices.positive, terms, means)
 
 
 class _Matrices:
@@ -211,7 +212,7 @@ class _Matrices:
             self.texts["query"][self.rows], self.texts["document"][self.rows], form
         )
         self.limits = false_negative_limits(form, self.positive, temperature)
-        self._made: dict[tuple[str, str], Tensor] = {}
+        self._made: dict[tuple[Side, Side], Tensor] = {}
 
     def term(self, name: str) -> Float[Tensor, " A"]:
         """Log of the sum of e^logit over everything that ``name`` stands for."""
@@ -219,21 +220,39 @@ class _Matrices:
             return own_negative_term(
                 self.batch, self.form, self.relations, self.temperature, self.limits
             )
-        left, right = name.split("_")
+        left, right = _sides(name)
         logits = self._logits(left, right)
-        seen = None if self.limits is None else self._seen_by_query(left, right)
-        if self.limits is not None and seen is not None:
-            logits = logits.masked_fill(seen.detach() > self.limits[:, None], _nothing(logits))
+        if self.limits is not None or self.form.positives == "known":
+            logits = logits.masked_fill(self._excluded(name), _nothing(logits))
         return torch.logsumexp(logits, dim=1)
 
-    def _seen_by_query(self, left: str, right: str) -> Tensor | None:
-        """The logits that the false-negative rule looks at."""
-        if left == "query" or right == "query":
-            return self._logits(left, right)
-        return self._logits("query", right) if self.form.margin_on_documents else None
+    def _excluded(self, name: str) -> Bool[Tensor, "A J"]:
+        """What a term must not count where that depends on the term."""
+        left, right = _sides(name)
+        seen = self._seen_by_rule(left, right)
+        excluded = self.relations.excluded(
+            left,
+            right,
+            self.rows,
+            self.all_negatives if right == "negative" else self.all_rows,
+            keep_answers=self.form.keeps_answers(name),
+            seen=seen,
+            limits=self.limits,
+        )
+        if excluded is not None:
+            return excluded
+        return torch.zeros_like(self._logits(left, right), dtype=torch.bool)
 
-    def _logits(self, left: str, right: str) -> Float[Tensor, "A J"]:
-        """Logits in which what is no negative by its labels is very small already."""
+    def _seen_by_rule(self, left: Side, right: Side) -> Float[Tensor, "A J"] | None:
+        """The logits that the false-negative rule looks at: the query's, where there is one."""
+        if self.limits is None:
+            return None
+        if "query" in (left, right):
+            return self._logits(left, right).detach()
+        return self._logits("query", right).detach() if self.form.margin_on_documents else None
+
+    def _logits(self, left: Side, right: Side) -> Float[Tensor, "A J"]:
+        """All logits; where one rule holds for every term, what it excludes is gone already."""
         if (left, right) in self._made:
             return self._made[left, right]
         if (right, left) in self._made and self.rows == self.all_rows:
@@ -243,23 +262,20 @@ class _Matrices:
         if self.form.similarity == "squared_distance":
             logits = logits - rows.square().sum(1, keepdim=True) / 2
             logits = logits - columns.square().sum(1) / 2
-        excluded = self._excluded(left, right)
-        if excluded is not None:
-            # Finite, so that a row with nothing left has gradient 0 and not NaN.
-            logits.masked_fill_(excluded, _nothing(logits))
+        if self.limits is None and self.form.positives == "own":
+            everything = self.all_negatives if right == "negative" else self.all_rows
+            excluded = self.relations.excluded(left, right, self.rows, everything)
+            if excluded is not None:
+                logits.masked_fill_(excluded, _nothing(logits))
         self._made[left, right] = logits
         return logits
 
-    def _excluded(self, left: str, right: str) -> Tensor | None:
-        if right != "negative":
-            return self.relations.not_negatives(self.rows, self.all_rows)
-        known = self.relations.related_negatives(self.rows, self.all_negatives)
-        if left == "query":
-            return known
-        same = self.relations.same_query(self.rows, self.all_negatives)
-        return same if known is None else same | known
+
+def _sides(term: str) -> tuple[Side, Side]:
+    left, right = term.split("_")
+    return left, right  # type: ignore[return-value]
 
 
 def _nothing(logits: Tensor) -> float:
-    """A logit that adds 0 to every sum."""
+    """A logit that adds 0 to every sum; finite, so that a row of none has gradient 0, not NaN."""
     return torch.finfo(logits.dtype).min / 4

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,6 +20,7 @@ from opengte.losses.form import (
     Direction,
     HardNegatives,
     InstructorVariant,
+    Positives,
     Similarity,
     improved_form,
     info_nce_form,
@@ -95,6 +96,8 @@ class InfoNCEConfig:
         direction: queries to documents (E5), or mean (cpt-text) or sum of both directions.
         hard_negatives: each query's own only, or all of the batch.
         similarity: cosine, or -|x - y|^2 / 2 of the embeddings as they are.
+        positives: each query's own document; or, on average, all that the labels of the batch
+            know to answer it (SupCon, arXiv:2004.11362, eq. 2).
         learn_temperature: start from ``temperature`` and learn it with the encoder.
         products: ``exact``, or ``bfloat16`` with float32 sums: faster, gradient within 1 %.
         tiled: never more than a few tiles of similarities in memory; None: for large batches.
@@ -105,6 +108,7 @@ class InfoNCEConfig:
     direction: Direction = "query_to_document"
     hard_negatives: HardNegatives = "all"
     similarity: Similarity = "cosine"
+    positives: Positives = "own"
     learn_temperature: bool = False
     products: ProductType = "exact"
     tiled: bool | None = None
@@ -116,8 +120,12 @@ class InfoNCEConfig:
     @property
     def form(self) -> ContrastiveForm:
         """Which similarities stand in which Z."""
-        form = info_nce_form(direction=self.direction, hard_negatives=self.hard_negatives)
-        return replace(form, similarity=self.similarity)
+        return info_nce_form(
+            direction=self.direction,
+            hard_negatives=self.hard_negatives,
+            similarity=self.similarity,
+            positives=self.positives,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

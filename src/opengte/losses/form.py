@@ -17,6 +17,8 @@ from typing import Literal
 HardNegatives = Literal["own", "all"]
 Similarity = Literal["cosine", "squared_distance"]
 InstructorVariant = Literal["paper", "code"]
+Side = Literal["query", "document", "negative"]
+Positives = Literal["own", "known"]
 Direction = Literal["query_to_document", "symmetric_mean", "symmetric_sum"]
 
 
@@ -56,12 +58,28 @@ class ContrastiveForm:
         false_negative_margin: a text more similar to q_i than its document is, by more than
             this, is taken for a false negative and left out of Z_i; None keeps every text.
         margin_on_documents: whether such a text is left out of the document-document block too.
+        positives: which documents are pulled towards a query: its own; or, on average, all that
+            the labels of the batch know to answer it, which then stand in Z together (SupCon,
+            arXiv:2004.11362, eq. 2). Other known answers count neither way with ``own``.
     """
 
     partitions: tuple[Partition, ...]
     similarity: Similarity = "cosine"
     false_negative_margin: float | None = None
     margin_on_documents: bool = True
+    positives: Positives = "own"
+
+    def keeps_answers(self, term: str) -> bool:
+        """Whether the sum called ``term`` holds the known positives themselves."""
+        if self.positives == "own":
+            return False
+        if term == "query_document":
+            return True
+        return term == "document_query" and any(
+            partition.document_query
+            and (partition.num_positives > 1 or not partition.query_document)
+            for partition in self.partitions
+        )
 
 
 def improved_form(
@@ -95,14 +113,19 @@ def improved_form(
 
 
 def info_nce_form(
-    *, direction: Direction = "query_to_document", hard_negatives: HardNegatives = "all"
+    *,
+    direction: Direction = "query_to_document",
+    hard_negatives: HardNegatives = "all",
+    similarity: Similarity = "cosine",
+    positives: Positives = "own",
 ) -> ContrastiveForm:
     """InfoNCE from queries to documents, or the mean or sum of both directions."""
     weight = 0.5 if direction == "symmetric_mean" else 1.0
     forward = Partition(query_document=True, hard_negatives=hard_negatives, weight=weight)
-    if direction == "query_to_document":
-        return ContrastiveForm(partitions=(forward,))
-    return ContrastiveForm(partitions=(forward, Partition(document_query=True, weight=weight)))
+    partitions: tuple[Partition, ...] = (forward,)
+    if direction != "query_to_document":
+        partitions += (Partition(document_query=True, weight=weight),)
+    return ContrastiveForm(partitions=partitions, similarity=similarity, positives=positives)
 
 
 def qwen3_form(

@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from opengte.losses.form import Side
 from opengte.losses.inputs import EmbeddedBatch
 
 
@@ -85,60 +86,130 @@ class Relations:
             ),
         )
 
-    def not_negatives(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
-        """Which rows may not be negatives of which: related ones, and each row of itself.
+    def excluded(
+        self,
+        left: Side,
+        right: Side,
+        rows: slice,
+        columns: slice,
+        *,
+        keep_answers: bool = False,
+        seen: Float[Tensor, "I J"] | None = None,
+        limits: Float[Tensor, " I"] | None = None,
+    ) -> Bool[Tensor, "I J"] | None:
+        """Which texts of ``right`` an anchor's text of ``left`` must not count; None for none.
 
-        None where all may.
+        Args:
+            left: query or document: the text of the anchor.
+            right: query, document or negative: what it is compared with.
+            rows: the anchors.
+            columns: the texts of ``right``.
+            keep_answers: count the texts that answer, or are answered by, the text of ``left``.
+            seen: logits to which the false-negative rule applies, or None.
+            limits: the largest of them that each anchor tolerates.
         """
-        if self.queries is None or self.documents is None:
+        if right == "negative":
+            excluded = self._excluded_negatives(left, rows, columns)
+        else:
+            excluded = self.related_rows(rows, columns)
+        if seen is not None and limits is not None:
+            similar = seen > limits[:, None]
+            excluded = similar if excluded is None else excluded | similar
+        if not keep_answers or excluded is None:
+            return excluded
+        kept = self.answers_of(rows, columns) if left == "query" else None
+        return excluded & ~(self.answers_of(columns, rows).T if kept is None else kept)
+
+    def _excluded_negatives(
+        self, left: Side, rows: slice, columns: slice
+    ) -> Bool[Tensor, "I J"] | None:
+        known = self.related_negatives(rows, columns)
+        if left == "query":
+            return known
+        same = self.same_query(rows, columns)
+        return same if known is None else same | known
+
+    def related_rows(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
+        """Which rows are related, each with itself among others; None where none are."""
+        if self.queries is None:
             return self._diagonal(rows, columns)
-        related = self.queries[rows, None] == self.queries[None, columns]
-        related |= self.documents[rows, None] == self.documents[None, columns]
-        self._add_chained(related, rows, columns)
-        return related
+        return self.answers_of(rows, columns) | self.answers_of(columns, rows).T
+
+    def answers_of(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"]:
+        """Which documents are known to answer which query."""
+        if self.queries is None or self.documents is None:
+            numbers = torch.arange(rows.start, rows.stop, device=self.device)
+            return numbers[:, None] == torch.arange(columns.start, columns.stop, device=self.device)
+        known = self.queries[rows, None] == self.queries[None, columns]
+        known |= self.documents[rows, None] == self.documents[None, columns]
+        assert self.chained_documents is not None
+        return self._with_chained(known, rows, self.documents, self.chained_documents, columns)
 
     def _diagonal(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
         if rows.start >= columns.stop or columns.start >= rows.stop:
             return None
-        device = self.device
-        numbers = torch.arange(rows.start, rows.stop, device=device)
-        return numbers[:, None] == torch.arange(columns.start, columns.stop, device=device)
+        return self.answers_of(rows, columns)
 
-    def _add_chained(self, related: Tensor, rows: slice, columns: slice) -> None:
+    def _with_chained(
+        self, known: Tensor, rows: slice, texts: Tensor, chained: Tensor, columns: slice
+    ) -> Bool[Tensor, "I J"]:
+        """Add to ``known``, in place, the answers that only a third row tells of."""
+        assert self.queries is not None
         assert self.chained_queries is not None
-        assert self.chained_documents is not None
-        for left, right, target in (
-            (rows, columns, related),
-            (columns, rows, related.T),
-        ):
-            here = self.chained_queries[left].nonzero()[:, 0]
-            there = self.chained_documents[right].nonzero()[:, 0]
-            if len(here) and len(there):
-                known = self._answers(left, here, self.documents, right, there)  # type: ignore[arg-type]
-                target[here[:, None], there[None, :]] |= known
+        assert self.answers is not None
+        here = self.chained_queries[rows].nonzero()[:, 0]
+        there = chained[columns].nonzero()[:, 0]
+        if len(here) and len(there):
+            keys = self.queries[rows][here, None] * self.num_documents + texts[columns][there]
+            places = torch.searchsorted(self.answers, keys).clamp_(max=len(self.answers) - 1)
+            known[here[:, None], there] |= self.answers[places] == keys
+        return known
 
     def related_negatives(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
         """Which hard negatives hold a text that is known to answer which query."""
-        if self.negatives is None or self.documents is None or self.chained_queries is None:
+        if self.negatives is None or self.documents is None:
             return None
         assert self.chained_negatives is not None
-        related = self.documents[rows, None] == self.negatives[None, columns]
-        here = self.chained_queries[rows].nonzero()[:, 0]
-        there = self.chained_negatives[columns].nonzero()[:, 0]
-        if len(here) and len(there):
-            known = self._answers(rows, here, self.negatives, columns, there)
-            related[here[:, None], there[None, :]] |= known
-        return related
+        known = self.documents[rows, None] == self.negatives[None, columns]
+        return self._with_chained(known, rows, self.negatives, self.chained_negatives, columns)
 
-    def _answers(
-        self, rows: slice, here: Tensor, texts: Tensor, columns: slice, there: Tensor
-    ) -> Bool[Tensor, "h t"]:
-        assert self.queries is not None
-        assert self.answers is not None
-        left = self.queries[rows][here, None] * self.num_documents
-        keys = left + texts[columns][None, there]
-        places = torch.searchsorted(self.answers, keys).clamp_(max=len(self.answers) - 1)
-        return self.answers[places] == keys
+    def mean_of_answers(self, values: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """For each query, the mean over the documents known to answer it, of their ``values``.
+
+        Sums go by label, so that a query with many answers costs no more than one with few.
+        """
+        if self.queries is None or self.documents is None or self.answers is None:
+            return values
+        return self._mean(
+            values,
+            self.documents,
+            self.queries,
+            self.answers // self.num_documents,
+            self.answers % self.num_documents,
+        )
+
+    def mean_of_answered(self, values: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """For each document, the mean over the queries it is known to answer."""
+        if self.queries is None or self.documents is None or self.answers is None:
+            return values
+        return self._mean(
+            values,
+            self.queries,
+            self.documents,
+            self.answers % self.num_documents,
+            self.answers // self.num_documents,
+        )
+
+    def _mean(
+        self, values: Tensor, labels: Tensor, anchors: Tensor, wanting: Tensor, given: Tensor
+    ) -> Float[Tensor, "B K"]:
+        ones = values.new_ones(len(values), 1)
+        values = torch.cat([values, ones], dim=1)
+        size = int(torch.maximum(labels.max(), given.max())) + 1
+        by_label = values.new_zeros(size, values.shape[1]).index_add(0, labels, values)
+        size = int(torch.maximum(anchors.max(), wanting.max())) + 1
+        sums = values.new_zeros(size, values.shape[1]).index_add(0, wanting, by_label[given])
+        return (sums[:, :-1] / sums[:, -1:])[anchors]
 
     def known_answers(self) -> Bool[Tensor, " N"]:
         """Which hard negatives hold a text that is known to answer the query they stand with."""

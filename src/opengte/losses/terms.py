@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from opengte.losses.form import ContrastiveForm, Partition
-
-Side = Literal["query", "document", "negative"]
+from opengte.losses.form import ContrastiveForm, Partition, Side
+from opengte.losses.inputs import EmbeddedBatch
 
 
 class Block(NamedTuple):
@@ -35,35 +34,25 @@ class Block(NamedTuple):
         return self.left == self.right
 
 
-def terms_of(
-    partition: Partition, *, in_batch_negatives: bool, has_negatives: bool
-) -> tuple[str, ...]:
+def terms_of(batch: EmbeddedBatch, partition: Partition) -> tuple[str, ...]:
     """Names of the terms that stand in Z beside the positive."""
     names = []
-    if in_batch_negatives:
+    if batch.in_batch_negatives:
         blocks = ("query_document", "query_query", "document_query", "document_document")
         names += [name for name in blocks if getattr(partition, name)]
-    if not has_negatives:
+    if batch.negatives is None or not len(batch.negatives):
         return tuple(names)
     if partition.hard_negatives is not None:
-        own_only = partition.hard_negatives == "own" or not in_batch_negatives
+        own_only = partition.hard_negatives == "own" or not batch.in_batch_negatives
         names.append("own_negative" if own_only else "query_negative")
-    if partition.document_negatives and in_batch_negatives:
+    if partition.document_negatives and batch.in_batch_negatives:
         names.append("document_negative")
     return tuple(names)
 
 
-def all_terms(
-    form: ContrastiveForm, *, in_batch_negatives: bool, has_negatives: bool
-) -> tuple[str, ...]:
+def all_terms(batch: EmbeddedBatch, form: ContrastiveForm) -> tuple[str, ...]:
     """Names of the terms of all partitions, each once."""
-    names = (
-        name
-        for partition in form.partitions
-        for name in terms_of(
-            partition, in_batch_negatives=in_batch_negatives, has_negatives=has_negatives
-        )
-    )
+    names = (name for partition in form.partitions for name in terms_of(batch, partition))
     return tuple(dict.fromkeys(names))
 
 
@@ -84,30 +73,31 @@ def blocks_of(terms: tuple[str, ...]) -> tuple[Block, ...]:
 
 
 def loss_from_terms(
+    batch: EmbeddedBatch,
     form: ContrastiveForm,
     positive: Float[Tensor, " A"],
     terms: Mapping[str, Float[Tensor, " A"]],
-    *,
-    in_batch_negatives: bool,
-    has_negatives: bool,
-    batch_size: int,
+    positive_means: Mapping[Side, Float[Tensor, " A"]],
 ) -> Float[Tensor, ""]:
-    """Add up the negative log-likelihoods of all partitions.
+    """Add up the negative log-likelihoods of all partitions, and divide by the global B.
 
     Args:
+        batch: tells which terms there can be.
         form: which terms stand in which Z.
         positive: s(q_i, d_i) / tau of each anchor.
         terms: log of the sum of e^logit, by name; -inf where nothing is summed.
-        in_batch_negatives: whether texts of other rows count at all.
-        has_negatives: whether the batch has hard negatives.
-        batch_size: the global B that the sum is divided by.
+        positive_means: the mean logit of each anchor's known positives, seen from its query and
+            from its document; empty where every pair is its own only positive.
     """
     total = positive.new_zeros(())
     for partition in form.partitions:
-        names = terms_of(
-            partition, in_batch_negatives=in_batch_negatives, has_negatives=has_negatives
-        )
-        parts = [positive + math.log(partition.num_positives), *(terms[name] for name in names)]
+        names = terms_of(batch, partition)
+        parts = [terms[name] for name in names]
+        pulled = positive
+        if any(form.keeps_answers(name) for name in names):
+            pulled = positive_means["query" if "query_document" in names else "document"]
+        else:
+            parts.append(positive + math.log(partition.num_positives))
         log_partition = torch.logsumexp(torch.stack(parts), dim=0)
-        total = total + partition.weight * (log_partition - positive).sum()
-    return total / batch_size
+        total = total + partition.weight * (log_partition - pulled).sum()
+    return total / len(batch)

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from opengte.losses.form import Side
 from opengte.losses.products import ProductType
 from opengte.losses.scaled_texts import ScaledTexts
-from opengte.losses.terms import Side
 from opengte.losses.tiles import Tile, TilePlan
 
 _Method = Literal["shared_reference", "running_maximum"]
@@ -36,6 +36,16 @@ class Screen(NamedTuple):
 
     limits: Float[Tensor, " A"]
     on_documents: bool
+
+
+class _Directed(NamedTuple):
+    """A tile as its anchors see it: their side of it first."""
+
+    left: Side
+    right: Side
+    anchors: slice
+    texts: slice
+    keep_answers: bool
 
 
 class TileSums:
@@ -182,42 +192,48 @@ class TileSums:
     def _excluded(
         self, tile: Tile, logits: Float[Tensor, "I J"], reference: float
     ) -> tuple[Bool[Tensor, "I J"] | None, Bool[Tensor, "I J"] | None]:
-        """What the rows, and what the columns, must not count."""
-        excluded = self.plan.excluded(tile)
-        if self.screen is None:
+        """What the rows, and what the columns, must not count; one object where that is equal."""
+        left, right, form = tile.block.left, tile.block.right, self.plan.form
+        keep_rows = tile.row_term is not None and form.keeps_answers(tile.row_term)
+        keep_columns = tile.column_term is not None and form.keeps_answers(tile.column_term)
+        if self.screen is None and not keep_rows and not keep_columns:
+            excluded = self.plan.relations.excluded(left, right, tile.rows, tile.columns)
             return excluded, excluded
-        if tile.block.left == "document" and not self.screen.on_documents:
-            return excluded, excluded
-        by_row, by_column = self._screened(tile, logits, reference)
-        if excluded is None:
-            return by_row, by_column
-        return (
-            excluded if by_row is None else excluded | by_row,
-            excluded if by_column is None else excluded | by_column,
-        )
-
-    def _screened(
-        self, tile: Tile, logits: Tensor, reference: float
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """What is too similar to the query of the row, and to the query of the column."""
-        assert self.screen is not None
-        limits = self.screen.limits - reference
         by_row = by_column = None
         if tile.row_term:
-            seen = logits
-            if tile.block.left == "document":
-                seen = self._seen_by_query(tile.rows, tile.block.right, tile.columns, reference)
-            by_row = seen > limits[self.plan.own(tile.rows), None]
+            side = _Directed(left, right, tile.rows, tile.columns, keep_rows)
+            by_row = self._excluded_by_anchors(side, logits, reference)
         if tile.column_term:
-            seen = logits
-            if tile.block.left == "document":
-                seen = self._seen_by_query(tile.columns, "document", tile.rows, reference).T
-            by_column = seen > limits[None, self.plan.own(tile.columns)]
-        return by_row, by_column
+            side = _Directed(right, left, tile.columns, tile.rows, keep_columns)
+            by_column = self._excluded_by_anchors(side, logits.T, reference)
+        return by_row, None if by_column is None else by_column.T
 
-    def _seen_by_query(self, rows: slice, side: Side, columns: slice, reference: float) -> Tensor:
-        queries = self.plan.texts("query", rows)
-        return self.products.logits(queries, self.plan.texts(side, columns), reference)
+    def _excluded_by_anchors(
+        self, side: _Directed, logits: Tensor, reference: float
+    ) -> Bool[Tensor, "I J"] | None:
+        seen = limits = None
+        if self.screen is not None:
+            seen = self._seen_by_rule(side, logits, reference)
+            limits = self.screen.limits[self.plan.own(side.anchors)] - reference
+        return self.plan.relations.excluded(
+            side.left,
+            side.right,
+            side.anchors,
+            side.texts,
+            keep_answers=side.keep_answers,
+            seen=seen,
+            limits=limits,
+        )
+
+    def _seen_by_rule(self, side: _Directed, logits: Tensor, reference: float) -> Tensor | None:
+        """The logits that the false-negative rule looks at: the query's, where there is one."""
+        assert self.screen is not None
+        if "query" in (side.left, side.right):
+            return logits
+        if not self.screen.on_documents:
+            return None
+        queries = self.plan.texts("query", side.anchors)
+        return self.products.logits(queries, self.plan.texts(side.right, side.texts), reference)
 
     def _empty(self, value: float) -> Float[Tensor, "T A"]:
         size = (len(self.plan.terms), len(self.plan.anchors))

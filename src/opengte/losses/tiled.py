@@ -32,6 +32,7 @@ from opengte.errors import ConfigError
 from opengte.losses.form import ContrastiveForm, improved_form
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.losses.own_negatives import own_negative_term
+from opengte.losses.positives import positive_means
 from opengte.losses.products import ProductType
 from opengte.losses.relations import Relations
 from opengte.losses.scaled_texts import ScaledTexts
@@ -123,18 +124,11 @@ def tiled_loss(
     Raises:
         ConfigError: the temperature or the tile size is not above 0.
     """
-    has_negatives = batch.negatives is not None and len(batch.negatives) > 0
     positive, terms = tiled_terms(
         batch, form, temperature=temperature, products=products, tile_size=tile_size
     )
-    return loss_from_terms(
-        form,
-        positive,
-        terms,
-        in_batch_negatives=batch.in_batch_negatives,
-        has_negatives=has_negatives,
-        batch_size=len(batch),
-    )
+    means = positive_means(batch, form, temperature)
+    return loss_from_terms(batch, form, positive, terms, means)
 
 
 def tiled_terms(
@@ -165,10 +159,7 @@ def tiled_terms(
         raise ConfigError(f"tile_size must be >= 1, got {tile_size}")
     if not isinstance(temperature, Tensor):
         temperature = torch.tensor(temperature, dtype=torch.float64)
-    has_negatives = batch.negatives is not None and len(batch.negatives) > 0
-    names = all_terms(
-        form, in_batch_negatives=batch.in_batch_negatives, has_negatives=has_negatives
-    )
+    names = all_terms(batch, form)
     blocks = blocks_of(names)
     negatives = batch.negatives if any(b.right == "negative" for b in blocks) else None
     plan = TilePlan(
@@ -177,6 +168,7 @@ def tiled_terms(
         anchors=batch.anchors,
         blocks=blocks,
         relations=Relations.of(batch),
+        form=form,
         tile_size=tile_size,
     )
     # Autocast would round the logits to 8 bits: at temperature 0.01 they would be off by 0.25.

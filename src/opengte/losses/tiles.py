@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jaxtyping import Bool
-from torch import Tensor
-
+from opengte.losses.form import ContrastiveForm, Side
 from opengte.losses.relations import Relations
-from opengte.losses.terms import Block, Side
+from opengte.losses.terms import Block
 
 
 class Tile(NamedTuple):
@@ -47,6 +45,7 @@ class TilePlan:
         anchors: the rows of the batch whose terms are computed.
         blocks: the blocks of similarities they need.
         relations: who may be whose negative.
+        form: the loss they are for.
         tile_size: rows and columns of a tile.
     """
 
@@ -55,6 +54,7 @@ class TilePlan:
     anchors: range
     blocks: tuple[Block, ...]
     relations: Relations
+    form: ContrastiveForm
     tile_size: int
 
     @property
@@ -102,17 +102,6 @@ class TilePlan:
         edges = (0, self.anchors.start, self.anchors.stop, self.batch_size)
         ranges = itertools.pairwise(edges)
         return [part for a, b in ranges for part in _equal_parts(a, b, self.tile_size)]
-
-    def excluded(self, tile: Tile) -> Bool[Tensor, "I J"] | None:
-        """Pairs of texts that are not each other's negatives; None where all are."""
-        rows, columns = tile.rows, tile.columns
-        if tile.block.right != "negative":
-            return self.relations.not_negatives(rows, columns)
-        known = self.relations.related_negatives(rows, columns)
-        if tile.block.left == "query":
-            return known
-        same = self.relations.same_query(rows, columns)
-        return same if known is None else same | known
 
 
 def _equal_parts(start: int, stop: int, size: int) -> list[slice]:

@@ -17,14 +17,39 @@ def slow_contrastive_loss(
     total = 0.0
     for i in batch.anchors:
         for partition in form.partitions:
-            positive = logit(form, batch.queries[i], batch.documents[i], temperature)
-            terms = [positive] * partition.num_positives
-            terms += other_rows(batch, form, partition, i, temperature)
+            terms, pulled = positives(batch, form, partition, i, temperature)
+            terms = terms + other_rows(batch, form, partition, i, temperature)
             terms += hard_negatives(batch, form, partition, i, temperature)
             peak = max(terms)
             log_z = peak + math.log(sum(math.exp(t - peak) for t in terms))
-            total += partition.weight * (log_z - positive)
+            total += partition.weight * (log_z - sum(pulled) / len(pulled))
     return total / len(batch)
+
+
+def positives(
+    batch: EmbeddedBatch, form: ContrastiveForm, partition: Partition, i: int, temperature: float
+) -> tuple[list[float], list[float]]:
+    """The positives in Z, and those in the numerator."""
+    own = logit(form, batch.queries[i], batch.documents[i], temperature)
+    directions = partition.query_document or partition.document_query
+    if form.positives == "own" or not batch.in_batch_negatives or not directions:
+        return [own] * partition.num_positives, [own]
+    everyone = range(len(batch))
+    q, d = batch.queries, batch.documents
+    answers_of_i = [
+        logit(form, q[i], d[j], temperature)
+        for j in everyone
+        if answers(batch, i, document_label(batch, j))
+    ]
+    answered_by_i = [
+        logit(form, q[j], d[i], temperature)
+        for j in everyone
+        if answers(batch, j, document_label(batch, i))
+    ]
+    if not partition.query_document:
+        return answered_by_i, answered_by_i
+    both = form.keeps_answers("document_query") and partition.document_query
+    return answers_of_i + (answered_by_i if both else []), answers_of_i
 
 
 def other_rows(

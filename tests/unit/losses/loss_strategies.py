@@ -56,5 +56,6 @@ forms = st.builds(
     similarity=st.sampled_from(["cosine", "squared_distance"]),
     false_negative_margin=st.sampled_from([None, None, -0.1, 0.1]),
     margin_on_documents=st.booleans(),
+    positives=st.sampled_from(["own", "own", "known"]),
 )
 temperatures = st.sampled_from([0.01, 0.05, 1.0])
