@@ -1,0 +1,171 @@
+"""``gte data``: pair stores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opengte.cli.options import json_option
+
+if TYPE_CHECKING:
+    from opengte.data.build import BuildResult
+
+SHOWN_CHARACTERS = 160
+
+
+@click.group("data")
+def command() -> None:
+    """Pair files to stores: memory-mapped, described, verified."""
+
+
+def build_options(function: Any) -> Any:
+    """Options that building and appending share."""
+    for option in (
+        click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core."),
+        click.option(
+            "--on-bad-row",
+            type=click.Choice(["error", "skip"]),
+            default="error",
+            show_default=True,
+            help="Stop at a bad row, or count it and keep it in quarantine.",
+        ),
+        click.option("--format", "kind", default="auto", show_default=True, help="Of every file."),
+        click.option("--quiet", is_flag=True, help="Print no progress."),
+        json_option,
+    ):
+        function = option(function)
+    return function
+
+
+@command.command("build")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to be.")
+@build_options
+def build(
+    paths: tuple[Path, ...],
+    out: Path,
+    workers: int | None,
+    on_bad_row: str,
+    kind: str,
+    quiet: bool,
+    json_file: Path | None,
+) -> None:
+    """Build a store of every valid row of PATHS; a file is a source, named by its file."""
+    from opengte.data.build import build_store
+    from opengte.pipeline.console import Console
+
+    progress = Console(quiet=quiet).progress("building", unit="bytes")
+    result = build_store(
+        paths,
+        out,
+        num_workers=workers,
+        on_bad_row=on_bad_row,  # type: ignore[arg-type]
+        format=kind,
+        progress=progress,
+    )
+    _tell(result, json_file)
+
+
+@command.command("append")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@build_options
+def append(
+    store: Path,
+    paths: tuple[Path, ...],
+    workers: int | None,
+    on_bad_row: str,
+    kind: str,
+    quiet: bool,
+    json_file: Path | None,
+) -> None:
+    """Add PATHS to STORE, each as a new source."""
+    from opengte.data.build import append_to_store
+    from opengte.pipeline.console import Console
+
+    progress = Console(quiet=quiet).progress("appending", unit="bytes")
+    result = append_to_store(
+        store,
+        paths,
+        num_workers=workers,
+        on_bad_row=on_bad_row,  # type: ignore[arg-type]
+        format=kind,
+        progress=progress,
+    )
+    _tell(result, json_file)
+
+
+@command.command("head")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("-n", "number", default=3, show_default=True, type=click.IntRange(min=1, max=1000))
+@click.option("--source", default=None, help="Only this source.")
+def head(store: Path, number: int, source: str | None) -> None:
+    """The first pairs of every source."""
+    from opengte.data.store import PairStore
+
+    for name, pairs in PairStore(store).head(number, source=source).items():
+        click.echo(name)
+        for pair in pairs:
+            click.echo(f"  ? {pair.query[:SHOWN_CHARACTERS]!r}")
+            click.echo(f"  = {pair.positive[:SHOWN_CHARACTERS]!r}")
+
+
+@command.command("stats")
+@click.argument("store", type=click.Path(path_type=Path))
+@json_option
+def stats(store: Path, json_file: Path | None) -> None:
+    """Counts and lengths of every source."""
+    from opengte.data.store import PairStore
+
+    found = PairStore(store).stats()
+    for name, row in found["sources"].items():
+        click.echo(f"{row['num_pairs']:>12,}  {name}")
+    click.echo(f"{found['num_pairs']:>12,}  pairs of {len(found['sources'])} sources")
+    _write(json_file, found)
+
+
+@command.command("verify")
+@click.argument("store", type=click.Path(path_type=Path))
+def verify(store: Path) -> None:
+    """Read everything and compare it with the manifest."""
+    from opengte.data.store import verify_store
+
+    click.echo(f"{verify_store(store):,} bytes as they were written")
+
+
+@command.command("export")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option(
+    "--suffix",
+    type=click.Choice([".jsonl", ".jsonl.gz", ".jsonl.zst"]),
+    default=".jsonl.zst",
+    show_default=True,
+)
+def export(store: Path, out: Path, suffix: str) -> None:
+    """Write every source as a JSONL file; building on them gives the same pairs again."""
+    from opengte.data.store import export_store
+
+    for name, number in export_store(store, out, suffix=suffix).items():
+        click.echo(f"{number:>12,}  {out / (name + suffix)}")
+
+
+def _tell(result: BuildResult, json_file: Path | None) -> None:
+    for reason, number in result.report.skipped.most_common():
+        click.echo(f"{number:>12,}  skipped: {reason}", err=True)
+    click.echo(f"{result.num_pairs:,} pairs of {result.num_sources} sources in {result.store}")
+    if result.quarantine is not None:
+        click.echo(f"skipped rows are kept in {result.quarantine}", err=True)
+    from opengte.data.store import PairStore
+
+    _write(json_file, PairStore(result.store).stats())
+
+
+def _write(json_file: Path | None, found: dict[str, Any]) -> None:
+    from opengte.atomic import write_json
+
+    if json_file is not None:
+        write_json(json_file, json.loads(json.dumps(found)))
