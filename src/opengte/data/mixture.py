@@ -200,8 +200,12 @@ class Mixture:
         for i in np.flatnonzero(plan.flipped[chosen]).tolist():
             queries[i], positives[i] = positives[i], queries[i]
         negatives: list[tuple[str, ...]] = [()] * len(chosen)
-        if taken.negatives is not None and self.config.max_negatives != 0:
-            negatives = [tuple(of_row) for of_row in taken.negatives]
+        if self.config.max_negatives != 0:
+            if taken.negatives is not None:
+                negatives = [tuple(of_row) for of_row in taken.negatives]
+            for refreshed in source.refreshed:
+                if refreshed.valid_from <= plan.step:
+                    refreshed.replace(plan.rows[chosen], negatives)
         if self.config.max_negatives:
             keys = plan.rows[chosen], plan.epochs[chosen]
             _choose(negatives, *keys, self.config.max_negatives, self.config.seed, source.name)
@@ -358,4 +362,8 @@ def _facts_of(source: Source) -> Mapping[str, object]:
             "document_prompt",
         )
     }
-    return {**facts, "content": source.fingerprint or source.rows.fingerprint()}
+    facts["content"] = source.fingerprint or source.rows.fingerprint()
+    # Negatives that come later are a part of the run's course, as its weights are: a run that
+    # goes on is the same run. Those that hold from the start are a part of the data.
+    facts["negatives"] = [each.sha256 for each in source.refreshed if each.valid_from == 0]
+    return facts

@@ -31,13 +31,17 @@ TYPES: dict[str, pa.DataType] = {
     "group": pa.string(),
     "kind": pa.string(),
     "origin": pa.string(),
+    "line": pa.int32(),
     "query_hash": pa.uint64(),
     "positive_hash": pa.uint64(),
     "query_tokens": pa.int32(),
     "positive_tokens": pa.int32(),
 }
 """Every column a shard may have. All but the texts and their numbers may be absent, which
-means empty (for ``score``: not known) throughout."""
+means empty (for ``score``: not known) throughout. ``line`` stands for an origin ``FILE:LINE``
+whose file is named by the schema's metadata (``ORIGIN_FILE``)."""
+
+ORIGIN_FILE = b"origin_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,16 @@ class Rows:
     scores: NDArray[np.float64] | None
 
 
-def pairs_to_batch(pairs: Sequence[Pair]) -> pa.RecordBatch:
-    """The columns of some pairs, less than 2 GiB of text in all."""
+def pairs_to_batch(
+    pairs: Sequence[Pair], *, lines: Sequence[int] | None = None, origin_file: str = ""
+) -> pa.RecordBatch:
+    """The columns of some pairs, less than 2 GiB of text in all.
+
+    Args:
+        pairs: any number.
+        lines: their lines in ``origin_file``, where that is what their origins say.
+        origin_file: name of the file they were read from.
+    """
     columns: dict[str, Any] = {
         "query": [pair.query for pair in pairs],
         "positive": [pair.positive for pair in pairs],
@@ -60,13 +72,34 @@ def pairs_to_batch(pairs: Sequence[Pair]) -> pa.RecordBatch:
         "negative_scores": [list(pair.negative_scores) for pair in pairs],
         "group": [pair.group for pair in pairs],
         "kind": [pair.kind for pair in pairs],
-        "origin": [pair.origin for pair in pairs],
     }
-    return columns_to_batch(columns)
+    if lines is None:
+        return columns_to_batch({**columns, "origin": [pair.origin for pair in pairs]})
+    return columns_to_batch({**columns, "line": lines}, origin_file=origin_file)
 
 
-def columns_to_batch(columns: dict[str, Sequence[Any]]) -> pa.RecordBatch:
+def blocks_of_pairs(
+    pairs: Iterable[Pair], *, max_pairs: int = 1 << 16, max_characters: int = 1 << 27
+) -> Iterator[list[Pair]]:
+    """Cut a stream of pairs so that the columns of a block stay far below 2 GiB."""
+    block: list[Pair] = []
+    size = 0
+    for pair in pairs:
+        block.append(pair)
+        size += len(pair.query) + len(pair.positive) + sum(map(len, pair.negatives))
+        if len(block) >= max_pairs or size >= max_characters:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def columns_to_batch(columns: dict[str, Sequence[Any]], *, origin_file: str = "") -> pa.RecordBatch:
     """Columns of Python values to Arrow; adds hashes and lengths, drops what is empty.
+
+    Args:
+        columns: by the names of ``TYPES``.
+        origin_file: what the numbers of a column ``line`` are lines of.
 
     Raises:
         pa.ArrowInvalid, pa.ArrowTypeError: a value is not of its column's type.
@@ -82,7 +115,8 @@ def columns_to_batch(columns: dict[str, Sequence[Any]]) -> pa.RecordBatch:
         arrays[f"{side}_hash"] = pa.array(text_hashes(arrays[side]))
         arrays[f"{side}_tokens"] = pa.array(estimate_tokens(arrays[side]))
     ordered = [name for name in TYPES if name in arrays]
-    return pa.record_batch([arrays[name] for name in ordered], names=ordered)
+    metadata = {ORIGIN_FILE: origin_file.encode()} if "line" in arrays else None
+    return pa.record_batch([arrays[name] for name in ordered], names=ordered, metadata=metadata)
 
 
 class PairRows:
@@ -101,9 +135,7 @@ class PairRows:
     @classmethod
     def from_pairs(cls, pairs: Iterable[Pair]) -> PairRows:
         """Hold pairs in memory."""
-        given = list(pairs)
-        step = 1 << 16
-        return cls([pairs_to_batch(given[i : i + step]) for i in range(0, len(given), step)])
+        return cls([pairs_to_batch(block) for block in blocks_of_pairs(pairs)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -157,9 +189,9 @@ class PairRows:
         empty: dict[str, Any] = {"negatives": [], "score": None, "negative_scores": []}
         names = ("query", "positive", "negatives", "score", "negative_scores")
         columns = [
-            self._objects(name, place, empty.get(name, ""))
-            for name in (*names, "group", "kind", "origin")
+            self._objects(name, place, empty.get(name, "")) for name in (*names, "group", "kind")
         ]
+        columns.append(self._origins(place))
         for query, positive, negatives, score, negative_scores, *rest in zip(*columns, strict=True):
             yield Pair(query, positive, tuple(negatives), score, tuple(negative_scores), *rest)
 
@@ -176,6 +208,18 @@ class PairRows:
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
         return _Place(parts, back)
+
+    def _origins(self, place: _Place) -> list[str]:
+        origins: list[str] = []
+        for shard, within in place.parts:
+            batch = self._batches[shard]
+            if "line" in batch.schema.names:
+                file = (batch.schema.metadata or {}).get(ORIGIN_FILE, b"").decode()
+                lines = batch.column("line").take(pa.array(within)).to_pylist()
+                origins += [f"{file}:{line}" for line in lines]
+            else:
+                origins += self._objects("origin", _Place([(shard, within)], None), "")
+        return origins if place.back is None else [origins[i] for i in place.back.tolist()]
 
     def _objects(self, column: str, place: _Place, missing: Any) -> list[Any]:
         """A column of texts, lists or optional numbers as Python values."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from opengte.data.negatives import RefreshedNegatives
 from opengte.data.pair_rows import PairRows
 from opengte.errors import ConfigError, DataError
 from opengte.records import Pair
@@ -89,6 +90,9 @@ class Source:
         fingerprint: changes when the rows do; made from the rows' hashes if not given.
         matching: numbers of the rows that match and whose sides differ, where known beforehand
             (for ``min_score`` 0); a store knows them.
+        all_match: every row is known to be such a row; spares looking.
+        refreshed: hard negatives that take the place of the rows' own from a step on, in the
+            order of their numbers.
     """
 
     name: str
@@ -103,6 +107,8 @@ class Source:
     document_prompt: str | None = None
     fingerprint: str = ""
     matching: NDArray[np.integer] | None = None
+    all_match: bool = False
+    refreshed: tuple[RefreshedNegatives, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no mixture could use."""
@@ -132,8 +138,8 @@ class Source:
         """
         if self.scored:
             return _where(~np.isnan(self.rows.numbers("score")))
-        if self.matching is not None and self.min_score == 0:
-            return None if len(self.matching) == len(self.rows) else self.matching
+        if self.min_score == 0 and (self.all_match or self.matching is not None):
+            return self.matching
         usable = self.rows.numbers("query_hash") != self.rows.numbers("positive_hash")
         if self.rows.has("score"):
             score = self.rows.numbers("score")

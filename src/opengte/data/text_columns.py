@@ -33,7 +33,9 @@ def text_hashes(texts: pa.Array) -> NDArray[np.uint64]:
     parts = [np.zeros(0, np.uint64)]
     for data, starts in _blocks(plain):
         powers, inverse = _powers(len(data))
-        sums = _sum_by_text((data.astype(np.uint64) + np.uint64(1)) * powers[: len(data)], starts)
+        values = np.add(data, 1, dtype=np.uint64)
+        values *= powers[: len(data)]
+        sums = _sum_by_text(values, starts)
         lengths = np.diff(starts).astype(np.uint64)
         parts.append(mix(mix(sums * inverse[starts[:-1]]) ^ lengths))
     return np.concatenate(parts)
@@ -102,9 +104,10 @@ def _blocks(texts: pa.Array) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int
 
 def _sum_by_text(values: NDArray[_Number], starts: NDArray[np.int64]) -> NDArray[_Number]:
     """Sum of the values of each text; 0 for an empty one."""
-    padded = np.append(values, np.zeros(1, values.dtype))
-    sums: NDArray[_Number] = np.add.reduceat(padded, starts[:-1])
-    sums[starts[1:] == starts[:-1]] = 0
+    filled = starts[1:] > starts[:-1]
+    sums = np.zeros(len(filled), values.dtype)
+    if filled.any():
+        sums[filled] = np.add.reduceat(values, starts[:-1][filled])
     return sums
 
 
