@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -294,11 +295,8 @@ def test_bad_rows_are_counted_and_quarantined(tmp_path: Path) -> None:
     assert result.quarantine is not None
     rows = [json.loads(line) for line in (result.quarantine / "a.jsonl").read_text().splitlines()]
     assert [(row["line"], row["row"]) for row in rows] == list(enumerate(bad, start=2))
-    assert (
-        PairStore(tmp_path / "store").manifest.sources["a"].skipped
-        == dict(sorted((reason, 1) for reason in {row["reason"] for row in rows}))
-        or len({row["reason"] for row in rows}) < 5
-    )
+    skipped = PairStore(tmp_path / "store").manifest.sources["a"].skipped
+    assert skipped == Counter(row["reason"] for row in rows)
 
 
 @pytest.mark.parametrize(
