@@ -147,6 +147,7 @@ def _result(
         truncated_share=cost.num_truncated / max(1, cost.num_texts) if cost else 0.0,
         notes=task.notes,
         subsets=measurement.subsets,
+        corpus_size=len(task.corpus) if isinstance(task, RetrievalTask) else 0,
     )
 
 

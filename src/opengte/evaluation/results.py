@@ -41,6 +41,8 @@ class TaskResult:
         notes: what was left out of the data, by reason.
         subsets: main metric by language pair or the like.
         mark: ``zero-shot``, ``in-domain train`` or ``leaked``; empty where nobody looked.
+        origin: ``mteb`` where mteb ran its own data; empty for local sets.
+        corpus_size: documents that were searched; 0 where nothing is.
         by_retriever: all results of this task by retriever, this one included.
     """
 
@@ -61,6 +63,8 @@ class TaskResult:
     notes: Mapping[str, int] = field(default_factory=dict)
     subsets: Mapping[str, float] = field(default_factory=dict)
     mark: str = ""
+    origin: str = ""
+    corpus_size: int = 0
     by_retriever: Mapping[str, TaskResult] = field(default_factory=dict, repr=False)
 
     @property
@@ -83,7 +87,7 @@ class TaskResult:
             "num_tokens": self.num_tokens,
             "truncated_share": self.truncated_share,
         }
-        for name in ("notes", "subsets", "mark"):
+        for name in ("notes", "subsets", "mark", "origin", "corpus_size"):
             if getattr(self, name):
                 value = getattr(self, name)
                 facts[name] = dict(value) if isinstance(value, Mapping) else value
@@ -154,8 +158,9 @@ def read_json(path: Path) -> Any:
 def _from_json(key: str, cell: dict[str, Any]) -> dict[str, Any]:
     name, _, retriever = key.partition("/")
     low, high = cell["ci95"]
-    optional = ("interval_scope", "num_items", "seconds", "num_tokens", "truncated_share")
-    facts = {name: cell[name] for name in (*optional, "notes", "subsets", "mark") if name in cell}
+    optional = ["interval_scope", "num_items", "seconds", "num_tokens", "truncated_share"]
+    optional += ["notes", "subsets", "mark", "origin", "corpus_size"]
+    facts = {name: cell[name] for name in optional if name in cell}
     return {
         "name": name,
         "retriever": retriever,
