@@ -246,23 +246,23 @@ class TrainingRun:
     def _call_callbacks(self, prepared: PreparedBatch, outcome: StepOutcome) -> dict[str, float]:
         if not self.callbacks:
             return {}
-        context = StepContext(
-            step=self.totals.step,
-            num_steps=self.num_steps,
-            loss=outcome.loss,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            run_folder=self.folder,
-            encoder=self.encoder,
-            barrier=self.world.barrier,
-            batch=prepared.batch,
-        )
-        self.encoder.eval()
         numbers: dict[str, float] = {}
-        with self.parallelism.whole_encoder():
+        with self.parallelism.whole_encoder() as encoder:
+            encoder.eval()
+            context = StepContext(
+                step=self.totals.step,
+                num_steps=self.num_steps,
+                loss=outcome.loss,
+                rank=self.world.rank,
+                world_size=self.world.size,
+                run_folder=self.folder,
+                encoder=encoder,
+                barrier=self.world.barrier,
+                batch=prepared.batch,
+            )
             for callback in self.callbacks:
                 numbers.update(callback.on_step(context) or {})
-        self.encoder.train()
+            encoder.train()
         return numbers
 
     def _is_best(self, numbers: Mapping[str, float]) -> bool:

@@ -21,12 +21,19 @@ from opengte.training.updater import AdamWUpdater
 
 if TYPE_CHECKING:
     from opengte.models.encoder import Encoder
+    from opengte.models.packing import PackedTokens
 
 BUCKET_BYTES = 25 * 2**20
 
 
 class Parallelism(Protocol):
-    """One way of sharing the work."""
+    """One way of sharing the work.
+
+    Attributes:
+        gradient_factor: what the loss's gradient is multiplied by on its way in.
+    """
+
+    gradient_factor: float
 
     def wrap(self, encoder: Encoder) -> Encoder:
         """Share out an encoder that is on the device.
@@ -44,6 +51,10 @@ class Parallelism(Protocol):
         scaler: LossScaler,
     ) -> Updater:
         """What moves the weights, after ``wrap``."""
+        ...
+
+    def forward(self, packed: PackedTokens) -> Tensor:
+        """Embed packed texts; with sharded weights every rank must."""
         ...
 
     def around(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
@@ -67,8 +78,8 @@ class Parallelism(Protocol):
         """Put ``values``, whole, into a weight that may be sharded."""
         ...
 
-    def whole_encoder(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, this rank may call the encoder without the others doing the same."""
+    def whole_encoder(self) -> contextlib.AbstractContextManager[Encoder]:
+        """An encoder that this rank may call without the others doing the same."""
         ...
 
     def finish(self) -> None:
@@ -83,11 +94,15 @@ class SingleProcess:
         world: the one rank.
     """
 
+    gradient_factor = 1.0
+
     def __init__(self, world: World) -> None:
         self.world = world
+        self.encoder: Encoder
 
     def wrap(self, encoder: Encoder) -> Encoder:
         """Itself."""
+        self.encoder = encoder
         return encoder
 
     def make_updater(
@@ -107,6 +122,11 @@ class SingleProcess:
             whole=self.whole,
             fill=self.fill,
         )
+
+    def forward(self, packed: PackedTokens) -> Tensor:
+        """Embed."""
+        output: Tensor = self.encoder(packed)
+        return output
 
     @contextlib.contextmanager
     def around(self, is_last: bool) -> Iterator[None]:
@@ -130,9 +150,9 @@ class SingleProcess:
             tensor.copy_(values)
 
     @contextlib.contextmanager
-    def whole_encoder(self) -> Iterator[None]:
+    def whole_encoder(self) -> Iterator[Encoder]:
         """It is whole."""
-        yield
+        yield self.encoder
 
     def finish(self) -> None:
         """It can be used as it is."""
@@ -144,7 +164,7 @@ class Replicated(SingleProcess):
     def wrap(self, encoder: Encoder) -> Encoder:
         """Itself, with the weights of rank 0."""
         copy_from_first(encoder)
-        return encoder
+        return super().wrap(encoder)
 
     def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up in buckets of equal content on every rank.
@@ -156,6 +176,14 @@ class Replicated(SingleProcess):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         add_up(parameters)
+
+
+def agree_on_passes(world: World, num_kept: int, num_micro_batches: int) -> tuple[int, int]:
+    """As many passes as the rank with most needs, as much kept as the one with least can."""
+    wishes = torch.tensor([-num_kept, num_micro_batches], device=world.device)
+    dist.all_reduce(wishes, op=dist.ReduceOp.MAX)
+    kept, passes = wishes.tolist()
+    return -kept, passes
 
 
 def copy_from_first(encoder: nn.Module) -> None:

@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from opengte.training.parallel import SingleProcess, add_up, copy_from_first
+from opengte.training.parallel import SingleProcess, add_up, agree_on_passes, copy_from_first
 
 if TYPE_CHECKING:
     from opengte.models.encoder import Encoder
@@ -32,7 +31,7 @@ class Sharded(SingleProcess):
         """A copy with the weights of rank 0, of which this rank keeps a part."""
         self.original = encoder.to("cpu")
         tokenizer = {id(encoder.tokenizer): encoder.tokenizer}  # shared, not copied
-        self.encoder: Encoder = copy.deepcopy(encoder, tokenizer).to(self.world.device)
+        self.encoder = copy.deepcopy(encoder, tokenizer).to(self.world.device)
         copy_from_first(self.encoder)
         mesh = init_device_mesh(self.world.device.type, (self.world.size,))
         for layer in repeated_layers(self.encoder):
@@ -53,11 +52,8 @@ class Sharded(SingleProcess):
         yield
 
     def agree(self, num_kept: int, num_micro_batches: int) -> tuple[int, int]:
-        """As many passes as the rank with most needs, as much kept as the one with least can."""
-        wishes = torch.tensor([-num_kept, num_micro_batches], device=self.world.device)
-        dist.all_reduce(wishes, op=dist.ReduceOp.MAX)
-        kept, passes = wishes.tolist()
-        return -kept, passes
+        """Every rank makes as many passes as the others, and keeps the same ones."""
+        return agree_on_passes(self.world, num_kept, num_micro_batches)
 
     def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sharded ones are added up already; a loss's own parameters are not."""
@@ -82,12 +78,12 @@ class Sharded(SingleProcess):
             tensor.copy_(values)
 
     @contextlib.contextmanager
-    def whole_encoder(self) -> Iterator[None]:
+    def whole_encoder(self) -> Iterator[Encoder]:
         """Gather all weights, so that forward passes need no other rank."""
         for module in self._parts():
             module.set_reshard_after_forward(False, recurse=False)
             module.unshard()
-        yield
+        yield self.encoder
         for module in self._parts():
             module.set_reshard_after_forward(module is not self.encoder, recurse=False)
             module.reshard()

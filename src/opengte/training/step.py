@@ -163,7 +163,7 @@ class TrainingStep:
         loss, num_tokens, num_positions, num_truncated, stopped = self._add_up(part, prepared, stop)
         finite = np.isfinite(loss)
         if finite:
-            (part * scale).backward()
+            (part * (scale * self.parallelism.gradient_factor)).backward()
             assert leaf.grad is not None
             cache.backward(leaf.grad, around=self.parallelism.around)
         return StepOutcome(
@@ -193,8 +193,7 @@ class TrainingStep:
         )
 
     def _forward(self, micro_batch: MicroBatch) -> Float[Tensor, "N D"]:
-        output: Tensor = self.encoder(self.encoder.pack(micro_batch.texts))
-        return output
+        return self.parallelism.forward(self.encoder.pack(micro_batch.texts))
 
     def _add_up(self, part: Tensor, prepared: PreparedBatch, stop: bool) -> list[float]:
         """Over all ranks: loss, tokens, positions, truncated texts, requests to stop."""

@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tensor_file, "_file_blocks", full)
-    with pytest.raises(StorageError, match="no space left on the device"):  # noqa: PT012
+    with pytest.raises(StorageError, match="no space left on the device"):
         store.save(make_snapshot(2), best_step=None)
         store.wait()
     monkeypatch.undo()

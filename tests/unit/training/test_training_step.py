@@ -31,13 +31,15 @@ def run_step(
 ) -> tuple[StepOutcome, dict[str, Tensor]]:
     config = TrainingConfig(**settings)  # type: ignore[arg-type]
     world = World(0, 1, torch.device("cpu"))
+    parallelism = SingleProcess(world)
+    parallelism.wrap(encoder)
     one = TrainingStep(
         encoder,
         LOSS,
         config,
         world=world,
         reader=Reader.of(encoder, config),
-        parallelism=SingleProcess(world),
+        parallelism=parallelism,
         activations=measure_activations(encoder, max_tokens=48),
         activation_budget=budget,
     )
