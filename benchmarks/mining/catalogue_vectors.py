@@ -3,8 +3,8 @@
     python benchmarks/mining/catalogue_vectors.py [NUM_DOCUMENTS]
 
 Both sides of the catalogue's English pairs, each text once, source after source in turn, at most
-32 tokens of each, all-MiniLM-L6-v2. About 1,000 texts a CPU second where there are bf16 units. A run
-that was stopped goes on where it was.
+32 tokens of each, all-MiniLM-L6-v2: about 1,000 texts a CPU second with bf16 units. A run that
+was stopped goes on where it was.
 """
 
 from __future__ import annotations
