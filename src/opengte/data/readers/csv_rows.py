@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from opengte.data.readers.bad_rows import BadRows
+from opengte.data.readers.detect import suffixes_of
 from opengte.data.readers.layouts import Layout
 from opengte.data.readers.lines import MAX_LINE_BYTES, decode_line, first_bytes, read_lines
 from opengte.data.readers.row_pairs import pairs_of_rows
@@ -54,9 +55,9 @@ def dialect_of(path: str | Path) -> tuple[str, bool]:
     lines = head.split("\n")
     if len(lines) > 1:
         lines.pop()  # cut anywhere
-    delimiter = max(DELIMITERS, key=lines[0].count)
+    delimiter = "\t" if suffixes_of(path)[0] == ".tsv" else max(DELIMITERS, key=lines[0].count)
     if not lines[0].count(delimiter):
-        delimiter = "\t" if Path(path).suffixes[:1] == [".tsv"] else ","
+        delimiter = ","
     widths = {line.count(delimiter) for line in lines if line.strip()}
     return delimiter, delimiter != "\t" or len(widths) > 1
 

@@ -17,6 +17,7 @@ _QUOTES = re.compile(r"'{2,5}")
 _MAGIC = re.compile(r"__[A-Z]+__")
 _FILE = re.compile(r"\s*:?\s*(?:file|image|category|datei|bild|fichier|archivo)\s*:", re.IGNORECASE)
 _EMPTY_BRACKETS = re.compile(r"\(\s*[;,]?\s*\)|\s+(?=[,.;)])")
+_SPACES = re.compile(r"[ \t]{2,}")
 HEADING = re.compile(r"^(={1,6})\s*(.+?)\s*\1\s*$", re.MULTILINE)
 
 
@@ -28,7 +29,7 @@ def plain_wikitext(text: str) -> str:
     text = _links(text)
     text = _QUOTES.sub("", _MAGIC.sub("", _TAG.sub("", _EXTERNAL.sub(r"\1", text))))
     lines = [line.strip().lstrip("*#:; ") for line in unescape(text).split("\n")]
-    plain = "\n".join(_EMPTY_BRACKETS.sub("", line) for line in lines)
+    plain = "\n".join(_SPACES.sub(" ", _EMPTY_BRACKETS.sub("", line)) for line in lines)
     return re.sub(r"\n{3,}", "\n\n", plain.replace("\u00a0", " ")).strip()
 
 
