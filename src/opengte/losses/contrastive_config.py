@@ -21,6 +21,7 @@ from opengte.losses.form import (
     HardNegatives,
     InstructorVariant,
     Positives,
+    ProductType,
     Similarity,
     improved_form,
     info_nce_form,
@@ -28,8 +29,7 @@ from opengte.losses.form import (
     qwen3_form,
 )
 from opengte.losses.inputs import EmbeddedBatch
-from opengte.losses.products import ProductType
-from opengte.losses.scaling import checked_temperature
+from opengte.losses.scaling import check_products, checked_temperature
 from opengte.losses.tiled import tiled_loss
 
 TILED_FROM = 256
@@ -114,8 +114,9 @@ class InfoNCEConfig:
     tiled: bool | None = None
 
     def __post_init__(self) -> None:
-        """Check the temperature."""
+        """Check the temperature, and that the products are fine enough."""
         checked_temperature(self.temperature)
+        check_products(self.products, self.similarity)
 
     @property
     def form(self) -> ContrastiveForm:

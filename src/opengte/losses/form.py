@@ -18,6 +18,7 @@ HardNegatives = Literal["own", "all"]
 Similarity = Literal["cosine", "squared_distance"]
 InstructorVariant = Literal["paper", "code"]
 Side = Literal["query", "document", "negative"]
+ProductType = Literal["exact", "bfloat16"]
 Positives = Literal["own", "known"]
 Direction = Literal["query_to_document", "symmetric_mean", "symmetric_sum"]
 

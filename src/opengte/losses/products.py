@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-ProductType = Literal["exact", "bfloat16"]
 
 
 class ExactProducts:
@@ -60,20 +57,13 @@ class BFloat16Products:
 
     Args:
         vectors: float32 vectors of all texts.
-        offsets: what is added to every logit of a text, or None.
         levels: about half the largest logit of each text: where its rounding must be finest.
     """
 
-    def __init__(
-        self,
-        vectors: Float[Tensor, "M K"],
-        offsets: Float[Tensor, " M"] | None,
-        levels: Float[Tensor, " M"],
-    ) -> None:
+    def __init__(self, vectors: Float[Tensor, "M K"], levels: Float[Tensor, " M"]) -> None:
         # Whole numbers up to 127 have no rounding error in bfloat16.
         self.levels = levels.round().clamp(-127, 127)
         self.vectors = vectors.bfloat16()
-        self.offsets = self.levels if offsets is None else self.levels + offsets
         self._transposed: tuple[slice, Tensor] | None = None
 
     def logits(self, rows: slice, columns: slice, reference: float = 0.0) -> Float[Tensor, "I J"]:
@@ -82,7 +72,7 @@ class BFloat16Products:
             self._transposed = (columns, self._augmented(columns, level_first=False).T.contiguous())
         product = torch.mm(self._augmented(rows, level_first=True), self._transposed[1])
         tile = product.float()
-        return tile.add_(self.offsets[rows, None]).add_(self.offsets[columns] - reference)
+        return tile.add_(self.levels[rows, None]).add_(self.levels[columns] - reference)
 
     def _augmented(self, texts: slice, *, level_first: bool) -> Tensor:
         level = -self.levels[texts, None].bfloat16()

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from opengte.losses.products import BFloat16Products, ExactProducts, ProductType
+from opengte.losses.form import ProductType
+from opengte.losses.products import BFloat16Products, ExactProducts
 from opengte.losses.tiles import TilePlan
 
 _NORM_FLOOR = 1e-12
@@ -91,7 +92,7 @@ class ScaledTexts:
         """What multiplies tiles of these vectors."""
         if kind == "exact" or self.vectors.dtype == torch.float64:
             return ExactProducts(self.vectors, self.offsets)
-        return BFloat16Products(self.vectors, self.offsets, self._levels())
+        return BFloat16Products(self.vectors, self._levels())
 
     def _levels(self) -> Float[Tensor, " M"]:
         """Half of the largest logit that each text has with a few others."""
@@ -101,15 +102,11 @@ class ScaledTexts:
         for start in range(0, size, self.plan.tile_size):
             part = slice(start, min(start + self.plan.tile_size, size))
             logits = self.vectors[part] @ self.vectors[probes].T
-            if self.offsets is not None:
-                logits += self.offsets[part, None] + self.offsets[probes]
             itself = torch.arange(part.start, part.stop, device=probes.device)[:, None] == probes
             levels[part] = logits.masked_fill_(itself, -math.inf).amax(1)
         levels = levels.masked_fill(levels == -math.inf, 0.0)
         batch = self.plan.batch_size
         positive = torch.linalg.vecdot(self.vectors[:batch], self.vectors[batch : 2 * batch])
-        if self.offsets is not None:
-            positive = positive + self.offsets[:batch] + self.offsets[batch : 2 * batch]
         for part in (slice(0, batch), slice(batch, 2 * batch)):
             levels[part] = torch.maximum(levels[part], positive)
         return levels / 2

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from opengte.errors import ConfigError
-from opengte.losses.form import ContrastiveForm
+from opengte.losses.form import ContrastiveForm, ProductType, Similarity
 
 
 def checked_temperature(temperature: float | Tensor) -> float:
@@ -23,6 +23,17 @@ def checked_temperature(temperature: float | Tensor) -> float:
     if not value > 0:
         raise ConfigError(f"temperature must be > 0, got {value}")
     return value
+
+
+def check_products(products: ProductType, similarity: Similarity) -> None:
+    """Refuse products that are too coarse for a similarity.
+
+    Raises:
+        ConfigError: bfloat16 products of vectors of any length: their error grows with the
+            square of the length, and a distance is a small difference of large products.
+    """
+    if products == "bfloat16" and similarity != "cosine":
+        raise ConfigError(f"products bfloat16 need similarity cosine, got {similarity}")
 
 
 def scaled_vectors(

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from opengte.losses.form import Side
-from opengte.losses.products import ProductType
+from opengte.losses.form import ProductType, Side
 from opengte.losses.scaled_texts import ScaledTexts
 from opengte.losses.tiles import Tile, TilePlan
 

@@ -29,14 +29,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from opengte.errors import ConfigError
-from opengte.losses.form import ContrastiveForm, improved_form
+from opengte.losses.form import ContrastiveForm, ProductType, improved_form
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.losses.own_negatives import own_negative_term
 from opengte.losses.positives import positive_means
-from opengte.losses.products import ProductType
 from opengte.losses.relations import Relations
 from opengte.losses.scaled_texts import ScaledTexts
-from opengte.losses.scaling import checked_temperature, false_negative_limits
+from opengte.losses.scaling import check_products, checked_temperature, false_negative_limits
 from opengte.losses.terms import all_terms, blocks_of, loss_from_terms
 from opengte.losses.tile_sums import Screen, TileSums
 from opengte.losses.tiles import TilePlan
@@ -152,6 +151,7 @@ def tiled_terms(
         ConfigError: the temperature or the tile size is not above 0.
     """
     checked_temperature(temperature)
+    check_products(products, form.similarity)
     device = batch.queries.device.type
     if tile_size is None:
         tile_size = _CPU_TILE if device == "cpu" else _GPU_TILE

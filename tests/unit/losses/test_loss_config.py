@@ -214,6 +214,8 @@ def test_contradictions_are_refused(batch):
         WeightedSumConfig(losses=(InfoNCEConfig(),), weights=(1.0, 2.0))
     with pytest.raises(ConfigError, match="Matryoshka dimensions must be <= 8"):
         make_loss(MatryoshkaConfig(loss=InfoNCEConfig(), dimensions=(9,)))(batch)
+    with pytest.raises(ConfigError, match="products bfloat16 need similarity cosine"):
+        InfoNCEConfig(similarity="squared_distance", products="bfloat16")
     for config in (InfoNCEConfig, Qwen3ContrastiveConfig, InstructorConfig):
         with pytest.raises(ConfigError, match="temperature must be > 0, got 0"):
             config(temperature=0.0)
