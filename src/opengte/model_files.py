@@ -14,7 +14,7 @@ from opengte.safetensors_header import read_safetensors_header
 REIMPLEMENTED = {
     "new": "Alibaba-NLP/new-impl--",
     "nomic_bert": "nomic-ai/nomic-bert-2048--",
-    "nvembed": "",
+    "nvembed": ("modeling_nvembed.", "configuration_nvembed."),
 }
 """Released checkpoints that name code of their own which we have in ours: the code named under
 ``auto_map`` is not fetched and not run."""

@@ -95,7 +95,8 @@ class ModelFolder:
     @property
     def hidden_size(self) -> int:
         """Size of the backbone's token states."""
-        return _size(self.architecture, "hidden_size", "d_model", "n_embd", path=self.path)
+        config = self.architecture.get("text_config", self.architecture)
+        return _size(config, "hidden_size", "d_model", path=self.path)
 
     @property
     def dimensions(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from opengte.models.packing import PackedTokens
 
@@ -38,6 +38,11 @@ class Backbone(Protocol):
     @property
     def vocab_size(self) -> int:
         """Rows of the word embedding."""
+        ...
+
+    @property
+    def word_embedding(self) -> nn.Embedding:
+        """The word embedding, (vocab_size, C)."""
         ...
 
     @property

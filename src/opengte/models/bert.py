@@ -77,6 +77,11 @@ class PackedBert(nn.Module):
         return self.embeddings.word.num_embeddings
 
     @property
+    def word_embedding(self) -> nn.Embedding:
+        """The word embedding."""
+        return self.embeddings.word
+
+    @property
     def num_positions(self) -> int:
         """Longest text it can read, in tokens."""
         return self.embeddings.position.num_embeddings - self.embeddings.first_position
@@ -116,7 +121,9 @@ class Embeddings(nn.Module):
 
     def forward(self, packed: PackedTokens) -> Float[Tensor, "T C"]:
         """The states that enter the first layer."""
-        total = self.word(packed.token_ids) + self.token_type.weight[0]
+        types = packed.token_types
+        kinds = self.token_type.weight[0] if types is None else self.token_type(types)
+        total = self.word(packed.token_ids) + kinds
         total = total + self.position(packed.positions + self.first_position)
         return dropout(self.norm(total), self.dropout, training=self.training)
 

@@ -5,7 +5,7 @@ Axes: N texts, T tokens, C hidden size, D embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,9 +21,11 @@ from opengte.models.backbone import Backbone
 from opengte.models.config import EncoderSettings
 from opengte.models.fingerprint import Revision
 from opengte.models.heads import Dense, cut_dimensions
+from opengte.models.latent_attention import LatentAttention
 from opengte.models.packing import PackedTokens, pack
 from opengte.models.pooling import pool
 from opengte.models.precision import resolve_dtype
+from opengte.models.sparse import SparseHead, lexical_weights
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
 from opengte.text.token_budget import group_by_length
 from opengte.text.tokenizer import Tokenizer
@@ -43,6 +45,8 @@ class Encoder(nn.Module):
         backbone: packed tokens -> token states.
         tokenizer: of the backbone's vocabulary.
         settings: pooling, prompts, lengths.
+        latent_attention: a layer between token states and pooling (NV-Embed).
+        sparse_head: weights of tokens for ``encode_sparse`` (mGTE).
         dense: layers between pooling and embedding.
         compute_dtype: number format of activations: ``float32``, ``bfloat16``, or ``auto``:
             bfloat16 where the machine has units for it. Weights are float32 throughout.
@@ -59,6 +63,8 @@ class Encoder(nn.Module):
         tokenizer: Tokenizer,
         settings: EncoderSettings | None = None,
         *,
+        latent_attention: LatentAttention | None = None,
+        sparse_head: SparseHead | None = None,
         dense: Sequence[Dense] = (),
         compute_dtype: str = "auto",
         revision: str | None = None,
@@ -71,6 +77,8 @@ class Encoder(nn.Module):
                 f"the word embedding {backbone.vocab_size} rows"
             )
         self.backbone = backbone
+        self.latent_attention = latent_attention
+        self.sparse_head = sparse_head
         self.dense = nn.ModuleList(dense)
         self.tokenizer = tokenizer
         self.max_tokens = self.settings.max_tokens
@@ -156,8 +164,19 @@ class Encoder(nn.Module):
 
     def forward(self, packed: PackedTokens) -> Float[Tensor, "N D"]:
         """Embed a packed batch; differentiable. float32, of length 1 where the space says so."""
+        return self.embed_states(self.token_states(packed), packed)
+
+    def token_states(self, packed: PackedTokens) -> Float[Tensor, "T C"]:
+        """The backbone's last states of all tokens, before any head; differentiable."""
         self.backbone.compute_dtype = resolve_dtype(self._compute_dtype, self.device)
-        states = self.backbone(packed)
+        return self.backbone(packed)
+
+    def embed_states(
+        self, states: Float[Tensor, "T C"], packed: PackedTokens
+    ) -> Float[Tensor, "N D"]:
+        """Token states -> embeddings: latent attention, pooling, dense layers, normalisation."""
+        if self.latent_attention is not None:
+            states = self.latent_attention(states)
         vectors = pool(states, packed, mode=self.settings.pooling)
         for layer in self.dense:
             vectors = layer(vectors)
@@ -258,13 +277,37 @@ class Encoder(nn.Module):
             progress=progress,
         ).vectors
 
+    def encode_sparse(
+        self, texts: Sequence[str], *, kind: Kind | None = None
+    ) -> list[Mapping[int, float]]:
+        """One mapping a text, token id -> weight > 0; see ``contracts.SparseEncoder``.
+
+        Raises:
+            UserError: the model has no sparse head.
+        """
+        if self.sparse_head is None:
+            raise UserError("this model has no sparse head; mGTE's and those we train have one")
+        front = self.settings.prompts.resolve(kind=kind)
+        result: list[Mapping[int, float]] = [{}] * len(texts)
+        with self._evaluating(), torch.no_grad():
+            tokens = self.tokenize([front + text for text in texts], kind=kind)
+            for rows in self._batches(tokens):
+                packed = self.pack([tokens[i] for i in rows])
+                weights = self.sparse_head(self.token_states(packed), packed)
+                for i, found in zip(rows, lexical_weights(weights, packed), strict=True):
+                    result[i] = found
+        return result
+
     def _embed_tokens(
         self, tokens: Sequence[TokenizedText]
     ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        for rows in self._batches(tokens):
+            yield rows, self(self.pack([tokens[i] for i in rows]))
+
+    def _batches(self, tokens: Sequence[TokenizedText]) -> list[NDArray[np.int64]]:
         default = CPU_TOKEN_BUDGET if self.device.type == "cpu" else GPU_TOKEN_BUDGET
         lengths = [len(text) for text in tokens]
-        for rows in group_by_length(lengths, max_tokens=self.token_budget or default):
-            yield rows, self(self.pack([tokens[i] for i in rows]))
+        return group_by_length(lengths, max_tokens=self.token_budget or default)
 
     def _finish(self, vectors: Tensor, size: int) -> NDArray[np.float32]:
         cut = cut_dimensions(vectors, size, normalised=self.settings.normalise)

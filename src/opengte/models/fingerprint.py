@@ -57,6 +57,9 @@ class Revision:
 def checkpoint_of(encoder: Encoder) -> dict[str, Tensor]:
     """All weights under the names of a folder's files; those of dense layers are prefixed."""
     tensors = backbone_checkpoint(encoder.backbone)
+    if encoder.latent_attention is not None:
+        for name, value in encoder.latent_attention.state_dict().items():
+            tensors[f"latent_attention.{name}"] = value
     for i, layer in enumerate(encoder.dense):
         for name, value in layer.state_dict().items():
             tensors[f"dense.{i}.{name}"] = value

@@ -1,8 +1,12 @@
-"""Several encoders of one architecture -> one, by arithmetic on their weights."""
+"""Several encoders of one architecture -> one, by arithmetic on their weights.
+
+What is merged are all parameters; everything else (settings, tokenizer) comes from the first.
+"""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +14,9 @@ from torch import Tensor
 
 from opengte.errors import ConfigError
 from opengte.models.encoder import Encoder
+
+SMALLEST_SINE = 1e-6
+"""Below this the arc is a straight line within rounding."""
 
 
 def interpolate(encoder_a: Encoder, encoder_b: Encoder, weight: float) -> Encoder:
@@ -47,6 +54,56 @@ def merge_linear(encoders: Sequence[Encoder], weights: Sequence[float]) -> Encod
             )
             target.copy_(total)
     return merged
+
+
+def merge_slerp(encoders: Sequence[Encoder], weights: Sequence[float] | None = None) -> Encoder:
+    """A new encoder on the great arc between the weights, tensor by tensor.
+
+    Qwen3-Embedding merges its last checkpoints so (Zhang et al. 2025, 3.3; the formula is
+    Shoemake's, 1985): sin((1 - t) o) / sin(o) a + sin(t o) / sin(o) b with the angle o between a
+    and b, each seen as one vector; a straight line where they are parallel. Several are merged
+    one after the other, each with its share of the weights so far.
+
+    Args:
+        encoders: at least one.
+        weights: their shares, above 0; equal by default.
+
+    Raises:
+        ConfigError: not as many weights as encoders, a weight that is not above 0, or
+            architectures that differ.
+    """
+    shares = [1.0] * len(encoders) if weights is None else list(weights)
+    if len(encoders) != len(shares) or not encoders:
+        raise ConfigError(f"{len(encoders)} encoders need as many weights, got {len(shares)}")
+    if min(shares) <= 0:
+        raise ConfigError(f"weights must be > 0, got {min(shares)}")
+    states = [encoder.state_dict() for encoder in encoders]
+    _check_same_shapes(states)
+    merged = copy.deepcopy(encoders[0])
+    with torch.no_grad():
+        for name, target in merged.state_dict().items():
+            total = shares[0]
+            for share, state in zip(shares[1:], states[1:], strict=True):
+                total += share
+                target.copy_(slerp(target, state[name].to(target.device), share / total))
+    return merged
+
+
+def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
+    """The point at ``share`` of the way from ``start`` to ``end`` on the arc between them.
+
+    Lengths are kept as they are: the formula is applied to the vectors, not to their directions.
+    """
+    a, b = start.double().flatten(), end.double().flatten()
+    lengths = a.norm() * b.norm()
+    cosine = float(a @ b / lengths) if lengths > 0 else 1.0
+    angle = math.acos(max(-1.0, min(1.0, cosine)))
+    if math.sin(angle) < SMALLEST_SINE:
+        mixed = (1.0 - share) * a + share * b
+    else:
+        left = math.sin((1.0 - share) * angle) / math.sin(angle)
+        mixed = left * a + math.sin(share * angle) / math.sin(angle) * b
+    return mixed.to(start.dtype).view_as(start)
 
 
 def _check_same_shapes(states: Sequence[dict[str, Tensor]]) -> None:

@@ -30,6 +30,7 @@ class PackedTokens:
         pooling_mask: bool, (T,): tokens that take part in pooling.
         positions: int64, (T,): each token's position in its own text, from 0.
         lengths: int64, (N,), on the host: tokens of each text.
+        token_types: int64, (T,): 1 for tokens of the second text of a pair; None: all 0.
     """
 
     token_ids: Int[Tensor, " T"]
@@ -37,6 +38,7 @@ class PackedTokens:
     pooling_mask: Bool[Tensor, " T"]
     positions: Int[Tensor, " T"]
     lengths: NDArray[np.int64]
+    token_types: Int[Tensor, " T"] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -65,6 +67,7 @@ class PackedTokens:
             boundaries=self.boundaries.to(device, non_blocking=True),
             pooling_mask=self.pooling_mask.to(device, non_blocking=True),
             positions=self.positions.to(device, non_blocking=True),
+            token_types=None if self.token_types is None else self.token_types.to(device),
         )
 
 
@@ -97,4 +100,18 @@ def pack(
         pooling_mask=torch.from_numpy(mask),
         positions=torch.from_numpy(positions),
         lengths=lengths,
+        token_types=_token_types(texts),
     )
+
+
+def _token_types(texts: Sequence[TokenizedText]) -> Int[Tensor, " T"] | None:
+    """1 behind ``second_start`` of each pair; None when no text is a pair."""
+    if all(text.second_start is None for text in texts):
+        return None
+    parts = []
+    for text in texts:
+        types = np.zeros(len(text), dtype=np.int64)
+        if text.second_start is not None:
+            types[text.second_start :] = 1
+        parts.append(types)
+    return torch.from_numpy(np.concatenate(parts))

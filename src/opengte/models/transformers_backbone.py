@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout_rate", "hidden_dropout")
+UNUSED_HEADS = ("lm_head.", "classifier.", "cls.", "head.", "decoder.", "score.", "pooler.")
+"""Parts of released checkpoints that an encoder has no use for: what stands on top of a backbone,
+and T5's decoder."""
 ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout", "dropout_rate")
 
 
@@ -65,9 +68,14 @@ class TransformersBackbone(nn.Module):
     @property
     def vocab_size(self) -> int:
         """Rows of the word embedding."""
+        return self.word_embedding.num_embeddings
+
+    @property
+    def word_embedding(self) -> nn.Embedding:
+        """The word embedding."""
         embedding = self.model.get_input_embeddings()
         assert isinstance(embedding, nn.Embedding)
-        return embedding.num_embeddings
+        return embedding
 
     @property
     def num_positions(self) -> int:
@@ -102,6 +110,8 @@ class TransformersBackbone(nn.Module):
             inputs["position_ids"] = packed.positions[None]
         if self._is_decoder:
             inputs["use_cache"] = False
+        elif packed.token_types is not None and self._takes_positions:
+            inputs["token_type_ids"] = packed.token_types[None]
         heads = int(self.model.config.num_attention_heads)
         narrow = self.compute_dtype != torch.float32 and self._has_float32_weights()
         with torch.autocast(packed.token_ids.device.type, self.compute_dtype, enabled=narrow):
@@ -146,6 +156,7 @@ def load_transformers_backbone(
     """
     register()
     options = dict(architecture_of(config).options or {})
+    tensors = {n: v for n, v in tensors.items() if not n.startswith(UNUSED_HEADS)}
     load: Any = transformers_class(config).from_pretrained
     model, report = load(
         None,

@@ -1,29 +1,33 @@
-"""Model folders -> encoders and back: safetensors and JSON only, no weight missing or unknown."""
+"""Model folders -> encoders: safetensors and JSON only, no weight missing and none unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from opengte.atomic import atomic_folder, write_json
 from opengte.errors import ModelFolderError
-from opengte.model_folder import MANIFEST, ModelFolder, file_digest
-from opengte.model_modules import LEGACY_POOLING_KEYS, POOLING_NAMES, DenseLayer, PoolingMode
+from opengte.model_files import read_json
+from opengte.model_folder import ModelFolder
+from opengte.model_modules import DenseLayer, PoolingMode
 from opengte.models.backbone import Backbone
 from opengte.models.building import build_backbone
-from opengte.models.config import EncoderSettings
+from opengte.models.config import Delimiters, EncoderSettings
 from opengte.models.encoder import Encoder
-from opengte.models.fingerprint import backbone_checkpoint
+from opengte.models.folder_writer import SPARSE_HEAD, save_encoder
 from opengte.models.heads import Dense
+from opengte.models.latent_attention import LatentAttention, LatentAttentionConfig
+from opengte.models.nv_embed import split_released
+from opengte.models.sparse import SparseHead
 from opengte.text.tokenizer import Tokenizer
 
-MODULE_TYPE = "sentence_transformers.models."
+__all__ = ["load_encoder", "load_tensors", "save_encoder", "settings_of"]
+
+WEIGHT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_encoder(
@@ -35,6 +39,8 @@ def load_encoder(
     device: str | torch.device = "cpu",
     pooling: PoolingMode | None = None,
     normalise: bool | None = None,
+    weight_dtype: str = "float32",
+    through_transformers: bool = False,
 ) -> Encoder:
     """Read an encoder from a sentence-transformers or transformers folder.
 
@@ -46,6 +52,9 @@ def load_encoder(
         device: where to put the weights.
         pooling: for plain transformers folders; the mean by default.
         normalise: likewise; not by default.
+        weight_dtype: number format of the weights; ``bfloat16`` halves the memory of large
+            models that are only read, or trained through adapters.
+        through_transformers: take transformers' BERT instead of our faster one.
 
     Raises:
         ModelFolderError: something is missing, damaged, unknown, or would have to be run.
@@ -54,10 +63,21 @@ def load_encoder(
     folder.verify()
     if not folder.weight_files:
         raise ModelFolderError("has no safetensors weights; open it with its runtime", path=path)
+    if weight_dtype not in WEIGHT_DTYPES:
+        known = ", ".join(WEIGHT_DTYPES)
+        raise ModelFolderError(f"weight_dtype must be one of {known}, got {weight_dtype!r}")
+    try:
+        backbone, latent, sparse = _load_parts(
+            folder, WEIGHT_DTYPES[weight_dtype], through_transformers=through_transformers
+        )
+    except ModelFolderError as error:
+        raise error if error.path else ModelFolderError(error.message, path=path) from error
     encoder = Encoder(
-        _load_backbone(folder),
+        backbone,
         Tokenizer.from_folder(folder.backbone_path, lower_case=folder.lower_case),
         settings_of(folder),
+        latent_attention=latent,
+        sparse_head=sparse,
         dense=[_load_dense(layer) for layer in folder.dense_layers],
         compute_dtype=dtype,
         revision=folder.revision,
@@ -84,39 +104,62 @@ def settings_of(folder: ModelFolder) -> EncoderSettings:
     )
 
 
-def save_encoder(encoder: Encoder, folder: str | Path) -> None:
-    """Write an encoder in the sentence-transformers layout, in one step.
-
-    Other tools read it: weights under transformers' names in safetensors, the tokenizer's files
-    unchanged, pooling, dense layers and normalisation as modules. What that layout has no place
-    for stands in ``opengte.json``, with the SHA-256 of the weights and the tokenizer.
-    """
-    settings = replace(encoder.settings, max_tokens=encoder.max_tokens)
-    with atomic_folder(folder) as target:
-        _save_tensors(backbone_checkpoint(encoder.backbone), target / "model.safetensors")
-        write_json(target / "config.json", encoder.backbone.config)
-        encoder.tokenizer.save(target)
-        modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-        write_json(target / "1_Pooling" / "config.json", _pooling_config(encoder))
-        for i, layer in enumerate(encoder.dense):
-            name = f"{len(modules)}_Dense"
-            _save_tensors(layer.state_dict(), target / name / "model.safetensors")
-            write_json(target / name / "config.json", encoder.dense[i].describe())  # type: ignore[operator]
-            modules.append((name, "Dense"))
-        if settings.normalise:
-            modules.append((f"{len(modules)}_Normalize", "Normalize"))
-        _write_layout(target, modules, settings, lower_case=encoder.tokenizer.lower_case)
-        write_json(target / MANIFEST, _manifest(target, settings))
-
-
-def _load_backbone(folder: ModelFolder) -> Backbone:
+def load_tensors(folder: ModelFolder) -> dict[str, Tensor]:
+    """All weights of a folder's backbone, mapped from its files."""
     tensors: dict[str, Tensor] = {}
     for file in folder.weight_files:
         tensors.update(load_file(file))
-    try:
-        return build_backbone(folder.architecture, tensors)
-    except ModelFolderError as error:
-        raise ModelFolderError(error.message, path=folder.path) from error
+    return tensors
+
+
+def _load_parts(
+    folder: ModelFolder, dtype: torch.dtype, *, through_transformers: bool
+) -> tuple[Backbone, LatentAttention | None, SparseHead | None]:
+    config, tensors = dict(folder.architecture), load_tensors(folder)
+    latent = None if folder.latent_attention is None else _load_latent(folder.latent_attention)
+    if config["model_type"] == "nvembed":
+        config, tensors, latent = split_released(config, tensors)
+    sparse = _load_sparse(folder, config, tensors)
+    backbone = build_backbone(
+        config, tensors, dtype=dtype, through_transformers=through_transformers
+    )
+    return backbone, latent, sparse
+
+
+def _load_latent(path: Path) -> LatentAttention:
+    sizes = read_json(path / "config.json", required=True)
+    layer = LatentAttention(LatentAttentionConfig(**sizes))
+    _fill(layer, load_file(path / "model.safetensors"), path)
+    return layer
+
+
+def _load_sparse(
+    folder: ModelFolder, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> SparseHead | None:
+    """Our own sparse head, or mGTE's as released: a token classifier of one class."""
+    ignored = folder.manifest.get("sparse_head", {}).get("ignored_ids", ())
+    file = folder.backbone_path / SPARSE_HEAD
+    if file.is_file():
+        found = load_file(file)
+    elif _is_token_classifier(config) and tensors["classifier.weight"].shape[0] == 1:
+        found = {f"linear.{kind}": tensors[f"classifier.{kind}"] for kind in ("weight", "bias")}
+        ignored = _special_ids(folder)
+    else:
+        return None
+    head = SparseHead(found["linear.weight"].shape[1], ignored_ids=ignored)
+    _fill(head, found, folder.path)
+    return head
+
+
+def _is_token_classifier(config: Mapping[str, Any]) -> bool:
+    names = config.get("architectures") or [""]
+    return str(names[0]).endswith("ForTokenClassification") and "num_labels" not in config
+
+
+def _special_ids(folder: ModelFolder) -> list[int]:
+    tokenizer = Tokenizer.from_folder(folder.backbone_path)
+    roles = ("cls_token", "bos_token", "eos_token", "sep_token", "pad_token", "unk_token")
+    return sorted({i for role in roles if (i := tokenizer.token_id(role)) is not None})
 
 
 def _load_dense(described: DenseLayer) -> Dense:
@@ -126,64 +169,22 @@ def _load_dense(described: DenseLayer) -> Dense:
         bias=described.bias,
         activation=described.activation,
     )
-    tensors = load_file(described.path)
-    layer.load_state_dict({name: value.float() for name, value in tensors.items()})
+    _fill(layer, load_file(described.path), described.path)
     return layer
 
 
-def _save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(whole, file, metadata={"format": "pt"})
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if found != expected:
+        names = sorted(n for n in {*expected, *found} if expected.get(n) != found.get(n))
+        raise ModelFolderError(
+            f"weight {names[0]} has shape {found.get(names[0])}, config.json asks for "
+            f"{expected.get(names[0])}",
+            path=path,
+        )
+    module.load_state_dict({name: value.float() for name, value in tensors.items()})
 
 
-def _pooling_config(encoder: Encoder) -> dict[str, Any]:
-    """In the older form, which every version of sentence-transformers and other servers read."""
-    theirs = {ours: name for name, ours in POOLING_NAMES.items()}[encoder.settings.pooling]
-    return {
-        "word_embedding_dimension": encoder.backbone.hidden_size,
-        **{key: mode == theirs for key, mode in LEGACY_POOLING_KEYS.items()},
-        "include_prompt": encoder.settings.include_prompt,
-    }
-
-
-def _write_layout(
-    target: Path, modules: list[tuple[str, str]], settings: EncoderSettings, *, lower_case: bool
-) -> None:
-    write_json(
-        target / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": MODULE_TYPE + kind}
-            for i, (path, kind) in enumerate(modules)
-        ],
-    )
-    write_json(
-        target / "sentence_bert_config.json",
-        {"max_seq_length": settings.max_tokens, "do_lower_case": lower_case},
-    )
-    write_json(
-        target / "config_sentence_transformers.json",
-        {
-            "prompts": settings.prompts.to_dict(),
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
-        },
-    )
-
-
-def _manifest(target: Path, settings: EncoderSettings) -> dict[str, Any]:
-    files = sorted([*target.rglob("*.safetensors"), target / "tokenizer.json"])
-    manifest: dict[str, Any] = {
-        "format": 1,
-        "sha256": {str(file.relative_to(target)): file_digest(file).hex() for file in files},
-    }
-    if settings.matryoshka_dimensions:
-        manifest["matryoshka_dimensions"] = list(settings.matryoshka_dimensions)
-    if settings.query_delimiters is not None:
-        manifest["query_delimiters"] = settings.query_delimiters
-        manifest["document_delimiters"] = settings.document_delimiters
-    return manifest
-
-
-def _delimiters(value: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def _delimiters(value: Any) -> Delimiters | None:
     return None if value is None else (tuple(value[0]), tuple(value[1]))

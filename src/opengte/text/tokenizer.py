@@ -14,7 +14,7 @@ import tokenizers
 from opengte.atomic import write_bytes
 from opengte.errors import ConfigError, ModelFolderError
 from opengte.records import Truncate
-from opengte.text.truncation import TokenizedText, truncate_ids
+from opengte.text.truncation import TokenizedText, shared_room, truncate_ids
 
 COMPANION_FILES = (
     "tokenizer_config.json",
@@ -165,6 +165,58 @@ class Tokenizer:
             for encoding, num_characters in zip(encodings, prompts, strict=True)
         ]
 
+    def encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, max_tokens: int
+    ) -> list[TokenizedText]:
+        """Tokenise pairs as one text each, as cross-encoders read them; the longer is cut first.
+
+        Raises:
+            ConfigError: ``max_tokens`` leaves no room for text.
+        """
+        leading, middle, trailing, typed = self._pair_template()
+        room = max_tokens - len(leading) - len(middle) - len(trailing)
+        if room < 2:
+            raise ConfigError(f"max_tokens {max_tokens} leaves no room for a pair of texts")
+        texts = [text.lower() if self.lower_case else text for pair in pairs for text in pair]
+        bodies = self._bodies([_shorten(t, max_tokens) for t in texts], with_offsets=False)
+        results = []
+        for first, second in zip(bodies[::2], bodies[1::2], strict=True):
+            sizes = shared_room(len(first.ids), len(second.ids), room)
+            front = [*leading, *first.ids[: sizes[0]], *middle]
+            ids = np.asarray([*front, *second.ids[: sizes[1]], *trailing], dtype=np.int32)
+            whole = sum(sizes) == len(first.ids) + len(second.ids)
+            start = len(front) if typed else None
+            results.append(TokenizedText(ids, 0, not whole, start))
+        return results
+
+    def appending(self, token: str) -> Tokenizer:
+        """The same tokenizer with ``token`` put after every text, if it does not do so already.
+
+        Decoders that pool their last token need one that closes the text (E5-mistral, GTE-Qwen2).
+        It is written into ``tokenizer.json``, so that every other tool does the same.
+
+        Raises:
+            ConfigError: the vocabulary does not have the token.
+        """
+        added = self.backend.token_to_id(token)
+        if added is None:
+            raise ConfigError(f"the vocabulary has no token {token!r} to put after texts")
+        if self._trailing[-1:] == (added,):
+            return self
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        pieces = [str(backend.id_to_token(i)) for i in (*self._leading, *self._trailing, added)]
+        names = [f"S{i}" for i in range(len(pieces))]
+        split = len(self._leading)
+        backend.post_processor = tokenizers.processors.TemplateProcessing(
+            single=[*names[:split], "$A", *names[split:]],
+            special_tokens=[
+                {"id": name, "ids": [backend.token_to_id(piece)], "tokens": [piece]}
+                for name, piece in zip(names, pieces, strict=True)
+            ],
+        )
+        files = {**self.files, "tokenizer.json": backend.to_str().encode("utf-8")}
+        return Tokenizer(backend, config=self.config, files=files, lower_case=self.lower_case)
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token of ``text`` begins and ends, in characters; no special tokens."""
         return list(self.backend.encode(text, add_special_tokens=False).offsets)
@@ -207,6 +259,17 @@ class Tokenizer:
             if with_them[start : start + len(without)] == without:
                 return tuple(with_them[:start]), tuple(with_them[start + len(without) :])
         raise ModelFolderError("the tokenizer's post-processor changes the text's own tokens")
+
+    def _pair_template(self) -> tuple[list[int], list[int], list[int], bool]:
+        """Special ids before, between and after two texts; whether types tell them apart."""
+        pair = self.backend.encode("a", "b", add_special_tokens=True)
+        first, second = (self.backend.encode(t, add_special_tokens=False).ids for t in "ab")
+        ids = list(pair.ids)
+        start = next(i for i in range(len(ids)) if ids[i : i + len(first)] == first)
+        behind = start + len(first)
+        where = next(i for i in range(behind, len(ids)) if ids[i : i + len(second)] == second)
+        types = pair.type_ids
+        return ids[:start], ids[behind:where], ids[where + len(second) :], types[where] == 1
 
     @staticmethod
     def _prompt_lengths(texts: Sequence[str], given: int | Sequence[int]) -> Sequence[int]:

@@ -24,11 +24,14 @@ class TokenizedText:
         num_prompt_tokens: leading tokens that belong to the prompt, leading special ones
             included; 0 when the text has no prompt.
         truncated: whether tokens of the text were left out.
+        second_start: where the second text of a pair begins; None for a single text, and for
+            tokenizers that do not tell the two apart.
     """
 
     ids: NDArray[np.int32]
     num_prompt_tokens: int = 0
     truncated: bool = False
+    second_start: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,3 +61,13 @@ def truncate_ids(
     body = ids[num_leading : len(ids) - num_trailing]
     kept = body[:room] if side == "end" else body[len(body) - room :]
     return np.concatenate([ids[:num_leading], kept, ids[len(ids) - num_trailing :]])
+
+
+def shared_room(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of two texts are kept when they share ``room``: the longer is cut first."""
+    if first + second <= room:
+        return first, second
+    shorter = min(first, second)
+    of_shorter = min(shorter, room // 2)
+    kept = (of_shorter, room - of_shorter)
+    return kept if first <= second else (kept[1], kept[0])
