@@ -26,14 +26,21 @@ def pairs(size: int, dimensions: int) -> tuple[Tensor, Tensor]:
     """Unit vectors in 200 clusters; a pair has cosine 0.55, a cluster 0.5, strangers 0."""
     generator = torch.Generator().manual_seed(0)
 
-    def noise(count: int) -> Tensor:
-        values = torch.randn(count, dimensions, generator=generator)
-        return torch.nn.functional.normalize(values, dim=1)
+    def add_noise(target: Tensor, share: float) -> None:
+        # In slices, so that making the input does not set the peak of memory.
+        for part in target.split(1024):
+            values = torch.randn(part.shape, generator=generator)
+            part.add_(torch.nn.functional.normalize(values, dim=1), alpha=share**0.5)
 
-    centre = noise(200)[torch.randint(200, (size,), generator=generator)]
-    topic = 0.5**0.5 * centre + 0.05**0.5 * noise(size)
-    sides = [topic + 0.45**0.5 * noise(size) for _ in range(2)]
-    queries, documents = (torch.nn.functional.normalize(x, dim=1) for x in sides)
+    centres = torch.zeros(200, dimensions)
+    add_noise(centres, 0.5)
+    queries = centres[torch.randint(200, (size,), generator=generator)]
+    add_noise(queries, 0.05)
+    documents = queries.clone()
+    for side in (queries, documents):
+        add_noise(side, 0.45)
+        for part in side.split(1024):
+            part.div_(part.norm(dim=1, keepdim=True))
     return queries.requires_grad_(), documents.requires_grad_()
 
 
