@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opengte.data.readers.bad_rows import BadRows
@@ -34,6 +34,7 @@ def test_lines_are_those_of_split_whatever_the_compression(how: str, tmp_path: P
     assert list(numbers) == list(range(1, 5002))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0\n\r", exclude_categories=["Cs"]))))
 def test_utf16_reads_as_utf8(texts: list[str]) -> None:
     import tempfile

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opengte.data.readers import ReadReport, read_pairs
@@ -206,6 +206,7 @@ FIELDS = (
 field_names = st.sampled_from(FIELDS.split())
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(field_names, json_values | st.text(min_size=1)), max_size=4))
 def test_any_rows_give_pairs_or_a_data_error(rows: list[dict[str, Any]]) -> None:
     import tempfile

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -54,6 +54,7 @@ markdown_lines = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(markdown_lines, max_size=14))
 def test_markdown_headings_are_those_of_a_commonmark_parser(lines: list[str]) -> None:
     text = "\n".join(lines)
@@ -157,6 +158,7 @@ def test_text_title_is_a_short_first_line_that_stands_alone() -> None:
     assert list(text_sections(" \n\n")) == []
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_breaks_a_section_scanner(text: str) -> None:
     for scan in (markdown_sections, rst_sections, html_sections, text_sections):

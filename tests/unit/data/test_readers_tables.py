@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opengte.data.readers import ReadReport, read_pairs
@@ -221,6 +221,7 @@ def test_a_real_mteb_task_object() -> None:
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=5))
 def test_csv_round_trip(rows: list[tuple[str, str]]) -> None:
     import csv

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opengte.data.readers import read_beir, read_documents, read_pairs
@@ -33,6 +33,7 @@ def pairs(draw: st.DrawFn) -> Pair:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(pairs(), min_size=1, max_size=5), st.sampled_from(["", ".gz", ".zst"]))
 def test_written_pairs_read_back_unchanged(given_pairs: list[Pair], suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import ast
 import io
-import re
 import tokenize
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from opengte.data.readers.code_cutter import (
+    Cutter,
+    FunctionNode,
+    blocks,
+    docstring_node,
+    first_line,
+    survey,
+)
 from opengte.data.readers.report import ReadReport
 from opengte.errors import DataError
 
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-DefinitionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-
-_AFTER_DOCSTRING = re.compile(rb"[ \t\f]*;?[ \t\f]*")
 _MAX_DEPTH = 100
 
 
@@ -110,9 +113,9 @@ def parse_python(source: str | bytes, *, path: str = "<source>") -> ParsedSource
     text = source if isinstance(source, str) else decode_python(source, path=path)
     text = text.removeprefix("\ufeff")
     tree = _parse(text, path)
-    cutter = _Cutter(text)
+    cutter = Cutter(text)
     parsed = ParsedSource(path)
-    docstring = _docstring_node(tree)
+    docstring = docstring_node(tree)
     if docstring is not None:
         parsed.docstrings.append(_docstring("module", "", docstring, 1))
     _collect(tree.body, "", cutter, parsed)
@@ -153,39 +156,8 @@ def _parse(text: str, path: str) -> ast.Module:
         raise DataError(f"not valid Python: {error}", path=path) from error
 
 
-class _Cutter:
-    """Cuts definitions out of the source by the byte positions that ``ast`` gives."""
-
-    def __init__(self, text: str) -> None:
-        self.lines = text.encode("utf-8", "surrogatepass").split(b"\n")
-
-    def code(self, node: FunctionNode, docstrings: list[tuple[ast.Expr, bool]]) -> str:
-        """The source of ``node`` without ``docstrings``, dedented."""
-        first = _first_line(node) - 1
-        lines = self.lines[first : node.end_lineno]
-        for docstring, is_only in reversed(docstrings):
-            _cut(lines, docstring, first, is_only)
-        indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
-        if indent:
-            size = len(indent)
-            lines = [line[size:] if line.startswith(indent) else line for line in lines]
-        return b"\n".join(lines).decode("utf-8", "surrogatepass").rstrip()
-
-
-def _cut(lines: list[bytes], docstring: ast.Expr, first: int, is_only: bool) -> None:
-    """Take one docstring out of ``lines``; put ``...`` where the body would be left empty."""
-    start, end = docstring.lineno - 1 - first, (docstring.end_lineno or 0) - 1 - first
-    before = lines[start][: docstring.col_offset]
-    after = lines[end][docstring.end_col_offset :]
-    if is_only:
-        kept = before + b"..." + after
-    else:
-        kept = before + after[_AFTER_DOCSTRING.match(after).end() :]  # type: ignore[union-attr]
-    lines[start : end + 1] = [kept] if kept.strip() else []
-
-
 def _collect(
-    body: list[ast.stmt], prefix: str, cutter: _Cutter, parsed: ParsedSource, depth: int = 0
+    body: list[ast.stmt], prefix: str, cutter: Cutter, parsed: ParsedSource, depth: int = 0
 ) -> None:
     """Gather functions and docstrings of ``body``, of classes in it and of if/try/with blocks."""
     if depth > _MAX_DEPTH:
@@ -195,21 +167,21 @@ def _collect(
             _add_function(node, prefix, cutter, parsed)
         elif isinstance(node, ast.ClassDef):
             name = f"{prefix}{node.name}"
-            docstring = _docstring_node(node)
+            docstring = docstring_node(node)
             if docstring is not None:
                 parsed.docstrings.append(_docstring("class", name, docstring, node.lineno))
             _collect(node.body, f"{name}.", cutter, parsed, depth + 1)
         else:
-            for block in _blocks(node):
+            for block in blocks(node):
                 _collect(block, prefix, cutter, parsed, depth + 1)
 
 
-def _add_function(node: FunctionNode, prefix: str, cutter: _Cutter, parsed: ParsedSource) -> None:
-    docstring = _docstring_node(node)
-    docstrings, num_statements = _survey(node)
+def _add_function(node: FunctionNode, prefix: str, cutter: Cutter, parsed: ParsedSource) -> None:
+    docstring = docstring_node(node)
+    docstrings, num_statements = survey(node)
     text = None if docstring is None else _text_of(docstring)
     name = f"{prefix}{node.name}"
-    line = _first_line(node)
+    line = first_line(node)
     body = node.body[1:] if docstring is not None else node.body
     parsed.functions.append(
         Function(
@@ -227,55 +199,6 @@ def _add_function(node: FunctionNode, prefix: str, cutter: _Cutter, parsed: Pars
         parsed.docstrings.append(_docstring("function", name, docstring, line))
 
 
-def _survey(node: FunctionNode) -> tuple[list[tuple[ast.Expr, bool]], int]:
-    """Docstrings in ``node`` in line order (with: is it the whole body?), and its statements."""
-    docstrings: list[tuple[ast.Expr, bool]] = []
-    num_statements = 0
-    stack: list[ast.stmt] = [node]
-    while stack:
-        each = stack.pop()
-        num_statements += 1
-        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            docstring = _docstring_node(each)
-            body = each.body
-            if docstring is not None:
-                docstrings.append((docstring, len(body) == 1))
-                body = body[1:]
-            stack.extend(body)
-        elif not isinstance(each, _SIMPLE):
-            for block in _blocks(each):
-                stack.extend(block)
-    docstrings.sort(key=lambda entry: entry[0].lineno)
-    return docstrings, num_statements - 1  # the definition itself is none of its statements
-
-
-_SIMPLE = (ast.Expr, ast.Assign, ast.Return, ast.AugAssign, ast.AnnAssign, ast.Raise, ast.Pass)
-
-
-def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
-    """The statement lists inside a compound statement that is no definition."""
-    for name in ("body", "orelse", "finalbody"):
-        block = getattr(node, name, None)
-        if block:
-            yield block
-    for name in ("handlers", "cases"):
-        for part in getattr(node, name, ()):
-            yield part.body
-
-
-def _docstring_node(node: ast.Module | DefinitionNode) -> ast.Expr | None:
-    if not node.body:
-        return None
-    first = node.body[0]
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        return first
-    return None
-
-
 def _docstring(kind: str, name: str, node: ast.Expr, line: int) -> Docstring:
     text = _text_of(node)
     blank = text[: len(text) - len(text.lstrip())].count("\n")
@@ -285,10 +208,6 @@ def _docstring(kind: str, name: str, node: ast.Expr, line: int) -> Docstring:
 def _text_of(docstring: ast.Expr) -> str:
     assert isinstance(docstring.value, ast.Constant)
     return str(docstring.value.value)
-
-
-def _first_line(node: FunctionNode) -> int:
-    return node.decorator_list[0].lineno if node.decorator_list else node.lineno
 
 
 def _is_stub(body: list[ast.stmt]) -> bool:

@@ -82,6 +82,24 @@ def numbers_of(row: Row, field: str) -> tuple[float, ...]:
     return tuple(number for number in numbers if number is not None)
 
 
+def numbered_negatives(row: Row) -> tuple[str, ...]:
+    """negative, or negative_1 ... negative_n, in the order of their numbers."""
+    names = [name for name in row if name.startswith("negative") and name != "negative_scores"]
+    numbered = [name for name in names if name == "negative" or name[9:].isdigit()]
+    numbered.sort(key=lambda name: int(name[9:] or 0))
+    return tuple(text for name in numbered for text in texts_of(row, name))
+
+
+def label_of(row: Row, field: str) -> str:
+    """The text in an optional field; ``""`` where it is absent."""
+    value = row.get(field)
+    if value is None:
+        return ""
+    if type(value) is not str:
+        raise RowError(f"bad {field}", f"field {field!r} must be a text, got {show(value)}")
+    return value
+
+
 def show(value: object) -> str:
     """The value for a message, cut so that it stays on one line."""
     shown = repr(value)
