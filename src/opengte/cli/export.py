@@ -17,9 +17,9 @@ def command(model: str, target: str, out: Path, max_tokens: int | None) -> None:
     from opengte.export.onnx import export_onnx
     from opengte.loading import find_model
     from opengte.models.weights import load_encoder
-    from opengte.pipeline.execute import prepare_threads
+    from opengte.pipeline.execute import prepare_process
 
-    prepare_threads()
+    prepare_process()
     encoder = load_encoder(find_model(model), max_tokens=max_tokens, dtype="float32")
     parity = export_onnx(encoder, out)
     click.echo(

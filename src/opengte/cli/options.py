@@ -42,7 +42,7 @@ def max_tokens_option(command: Command) -> Command:
 def open_model(model: str, *, backend: Any, max_tokens: int | None) -> TextEncoder:
     """The encoder behind MODEL: a folder, an endpoint or a hub id."""
     from opengte.loading import load
-    from opengte.pipeline.execute import prepare_threads
+    from opengte.pipeline.execute import prepare_process
 
-    prepare_threads()
+    prepare_process()
     return load(model, backend=backend, max_tokens=max_tokens)

@@ -27,11 +27,11 @@ def command(
     from opengte.atomic import write_json
     from opengte.loading import find_model
     from opengte.pipeline.console import format_seconds
-    from opengte.pipeline.execute import prepare_threads
+    from opengte.pipeline.execute import prepare_process
     from opengte.pipeline.forecast import forecast
     from opengte.pipeline.recipe import load_recipe
 
-    prepare_threads()
+    prepare_process()
     loaded = load_recipe(recipe, overrides=overrides)
     found = forecast(loaded, find_model(loaded.backbone.model), out or Path("runs") / loaded.name)
     click.echo(f"{'stage':14} {'kind':12} {'steps':>8} {'tokens':>13} {'memory':>10} {'time':>14}")

@@ -53,10 +53,10 @@ def command(
     search index and a report in the folder given with --out.
     """
     from opengte.pipeline.console import Console
-    from opengte.pipeline.execute import execute, prepare_threads
+    from opengte.pipeline.execute import execute, prepare_process
     from opengte.pipeline.recipe import load_recipe
 
-    prepare_threads()
+    prepare_process()
     extra = _changes(data, queries, model, seed)
     recipe = load_recipe("quickstart", overrides=overrides, extra=extra)
     if minutes is not None:
