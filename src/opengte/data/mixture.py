@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opengte.data.assembly import Assembly, choose_negatives
+from opengte.data.collisions import keep_unlike, keep_unlike_across
 from opengte.data.mixture_config import LengthBucket, MixtureConfig, mixing_shares
 from opengte.data.pair_rows import PairRows
 from opengte.data.permutation import key_of
@@ -125,20 +127,18 @@ class Mixture:
         entry, turn = self._plan.steps.draws(step, step + 1)
         group, first = self._plan.groups[int(entry[0])], int(turn[0])
         size = group.batch_size
-        slots, occurrences = group.slots.draws(first * size, (first + 1) * size)
+        slots, occurrences = group.draws(first * size, (first + 1) * size)
         sources, rows, epochs = (np.empty(size, np.int64) for _ in range(3))
         flipped = np.zeros(size, np.bool_)
         queries, positives = (np.empty(size, np.uint64) for _ in range(2))
-        for slot in np.unique(slots).tolist():
-            here = slots == slot
+        for slot, here in _places_by_value(slots, len(group.streams)):
             stream = self._plan.streams[group.streams[slot]]
             source = self.sources[stream.source]
-            sources[here] = stream.source
-            rows[here], epochs[here] = stream.rows_at(occurrences[here], self.config.seed)
-            queries[here] = source.rows.numbers("query_hash", rows[here])
-            positives[here] = source.rows.numbers("positive_hash", rows[here])
+            found, in_epochs = stream.rows_at(occurrences[here], self.config.seed)
+            sources[here], rows[here], epochs[here] = stream.source, found, in_epochs
+            queries[here], positives[here] = source.rows.text_hashes(found)
             if source.symmetric and self.config.flip_symmetric:
-                flipped[here] = _coins(self.config.seed, source.name, rows[here], epochs[here])
+                flipped[here] = _coins(self.config.seed, source.name, found, in_epochs)
         swapped = np.where(flipped, positives, queries), np.where(flipped, queries, positives)
         kept = self._keep(*swapped) if not source.scored else np.ones(size, np.bool_)
         return BatchPlan(step, group, sources, rows, epochs, occurrences, flipped, kept, *swapped)
@@ -154,22 +154,22 @@ class Mixture:
         """The whole global batch of ``step``; ranks take ``Batch.slice``."""
         plan = self.plan(step)
         kept = np.flatnonzero(plan.kept)
-        present = np.unique(plan.sources[kept]).tolist()
-        rows = _Assembly(len(kept))
-        for number in present:
-            places = np.flatnonzero(plan.sources[kept] == number)
+        drawn = plan.sources[kept]
+        rows = Assembly()
+        for number, places in _places_by_value(drawn, len(self.sources)):
             self._fill(rows, plan, number, kept[places], places)
+        rows.put_in_order()
         names = [source.name for source in self.sources]
-        first = self.sources[present[0]]
+        first = self.sources[int(drawn[0])]
         label = self.config.repeats == "label"
         return Batch(
             step=step,
-            source=first.name if len(present) == 1 else "",
+            source=first.name if rows.num_sources == 1 else "",
             queries=rows.queries,
             positives=rows.positives,
             negatives=rows.negatives,
             row_ids=plan.rows[kept],
-            row_sources=[names[i] for i in plan.sources[kept].tolist()],
+            row_sources=[names[i] for i in drawn.tolist()],
             scores=rows.scores.astype(np.float32) if first.scored else None,
             query_labels=_labels(plan.query_hashes[kept]) if label else None,
             positive_labels=_labels(plan.positive_hashes[kept]) if label else None,
@@ -186,13 +186,13 @@ class Mixture:
 
     def _fill(
         self,
-        out: _Assembly,
+        out: Assembly,
         plan: BatchPlan,
         number: int,
         chosen: NDArray[np.int64],
         places: NDArray[np.int64],
     ) -> None:
-        """Read the ``chosen`` rows of one source and put them in their places."""
+        """Read the ``chosen`` rows of one source; ``places`` says where in the batch they go."""
         source = self.sources[number]
         taken = source.rows.take(plan.rows[chosen])
         queries, positives = taken.queries, taken.positives
@@ -200,7 +200,7 @@ class Mixture:
         for i in np.flatnonzero(plan.flipped[chosen]).tolist():
             queries[i], positives[i] = positives[i], queries[i]
         negatives: list[tuple[str, ...]] = [()] * len(chosen)
-        if self.config.max_negatives != 0:
+        if self.config.max_negatives != 0 and (taken.negatives is not None or source.refreshed):
             if taken.negatives is not None:
                 negatives = [tuple(of_row) for of_row in taken.negatives]
             for refreshed in source.refreshed:
@@ -208,100 +208,9 @@ class Mixture:
                     refreshed.replace(plan.rows[chosen], negatives)
         if self.config.max_negatives:
             keys = plan.rows[chosen], plan.epochs[chosen]
-            _choose(negatives, *keys, self.config.max_negatives, self.config.seed, source.name)
-        query_prompt, document_prompt = self._prompts[number]
-        out.put(places, queries, positives, negatives, query_prompt, document_prompt)
-        if taken.scores is not None:
-            out.scores[places] = taken.scores
-
-
-class _Assembly:
-    """The columns of a batch while its sources fill them, each in its places."""
-
-    def __init__(self, size: int) -> None:
-        self.queries: list[str] = [""] * size
-        self.positives: list[str] = [""] * size
-        self.negatives: list[tuple[str, ...]] = [()] * size
-        self.query_prompts: list[int] = [0] * size
-        self.document_prompts: list[int] = [0] * size
-        self.scores = np.full(size, np.nan)
-
-    def put(
-        self,
-        places: NDArray[np.int64],
-        queries: list[str],
-        positives: list[str],
-        negatives: list[tuple[str, ...]],
-        query_prompt: str,
-        document_prompt: str,
-    ) -> None:
-        if query_prompt:
-            queries = [query_prompt + text for text in queries]
-        if document_prompt:
-            positives = [document_prompt + text for text in positives]
-            negatives = [tuple(document_prompt + text for text in row) for row in negatives]
-        query_prompts = [len(query_prompt)] * len(places)
-        document_prompts = [len(document_prompt)] * len(places)
-        if len(places) == len(self.queries):  # one source: nothing to scatter
-            self.queries, self.positives, self.negatives = queries, positives, negatives
-            self.query_prompts, self.document_prompts = query_prompts, document_prompts
-            return
-        for i, place in enumerate(places.tolist()):
-            self.queries[place] = queries[i]
-            self.positives[place] = positives[i]
-            self.negatives[place] = negatives[i]
-            self.query_prompts[place] = query_prompts[i]
-            self.document_prompts[place] = document_prompts[i]
-
-
-def keep_unlike(
-    query_hashes: NDArray[np.uint64], positive_hashes: NDArray[np.uint64]
-) -> NDArray[np.bool_]:
-    """Which rows to keep so that no text stands twice, on either side; earlier rows win."""
-    kept = np.ones(len(query_hashes), np.bool_)
-    doubtful = _repeated(np.stack([query_hashes, positive_hashes], 1))
-    seen: set[int] = set()
-    for row in np.flatnonzero(doubtful.any(1)).tolist():
-        query, positive = int(query_hashes[row]), int(positive_hashes[row])
-        kept[row] = query != positive and query not in seen and positive not in seen
-        if kept[row]:
-            seen.update((query, positive))
-    return kept
-
-
-def keep_unlike_across(
-    query_hashes: NDArray[np.uint64], positive_hashes: NDArray[np.uint64]
-) -> NDArray[np.bool_]:
-    """Which rows to keep so that no text is a query and a positive, and no pair stands twice.
-
-    Texts that repeat on one side stay: labels say that they are the same.
-    """
-    kept = np.ones(len(query_hashes), np.bool_)
-    doubtful = _repeated(np.stack([query_hashes, positive_hashes], 1))
-    queries: set[int] = set()
-    positives: set[int] = set()
-    pairs: set[tuple[int, int]] = set()
-    for row in np.flatnonzero(doubtful.any(1)).tolist():
-        pair = int(query_hashes[row]), int(positive_hashes[row])
-        kept[row] = not (
-            pair[0] == pair[1] or pair in pairs or pair[0] in positives or pair[1] in queries
-        )
-        if kept[row]:
-            queries.add(pair[0])
-            positives.add(pair[1])
-            pairs.add(pair)
-    return kept
-
-
-def _repeated(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """True where a value occurs anywhere else."""
-    flat = values.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    same = flat[order][1:] == flat[order][:-1]
-    repeated = np.zeros(len(flat), np.bool_)
-    repeated[order[1:][same]] = True
-    repeated[order[:-1][same]] = True
-    return repeated.reshape(values.shape)
+            seed = key_of("negatives", self.config.seed, source.name)
+            choose_negatives(negatives, *keys, self.config.max_negatives, seed)
+        out.add(places, queries, positives, negatives, taken.scores, self._prompts[number])
 
 
 def _labels(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -316,26 +225,22 @@ def _coins(
     return ((mix(key ^ mix(rows.astype(np.uint64))) + epochs.astype(np.uint64)) & np.uint64(1)) == 1
 
 
-def _choose(
-    negatives: list[tuple[str, ...]],
-    rows: NDArray[np.int64],
-    epochs: NDArray[np.int64],
-    number: int,
-    seed: int,
-    name: str,
-) -> None:
-    """Keep ``number`` negatives of each row, the next ones in the next epoch; in place."""
-    key = np.array([key_of("negatives", seed, name)], np.uint64)
-    start = (mix(key ^ mix(rows.astype(np.uint64))) >> np.uint64(33)).astype(np.int64)
-    start += epochs * number
-    for i, begin in enumerate(start.tolist()):
-        given = negatives[i]
-        if len(given) > number:
-            negatives[i] = tuple(given[(begin + k) % len(given)] for k in range(number))
+def _one_or_all(numbers: NDArray[np.int64]) -> int | list[int]:
+    return int(numbers[0]) if (numbers == numbers[0]).all() else numbers.tolist()
 
 
-def _one_or_all(numbers: list[int]) -> int | list[int]:
-    return numbers[0] if len(set(numbers)) == 1 else numbers
+def _places_by_value(
+    values: NDArray[np.int64], num_values: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each value that occurs in [0, num_values), and its places, ascending."""
+    if num_values == 1:
+        yield 0, np.arange(len(values))
+        return
+    order = np.argsort(values.astype(np.int16 if num_values < 1 << 15 else np.int64), kind="stable")
+    ends = np.cumsum(np.bincount(values, minlength=num_values))
+    for value, (start, end) in enumerate(zip([0, *ends.tolist()], ends.tolist(), strict=False)):
+        if start < end:
+            yield value, order[start:end]
 
 
 def _prompts_of(source: Source, config: PromptsConfig) -> tuple[str, str]:

@@ -131,6 +131,10 @@ class PairRows:
         self._columns: dict[tuple[int, str], Any] = {}
         self._starts = np.zeros(len(self._batches) + 1, np.int64)
         np.cumsum([batch.num_rows for batch in self._batches], out=self._starts[1:])
+        # The shard of every 2**shift-th row: where to look for the shard of any row.
+        self._shift = max(0, len(self).bit_length() - 12)
+        marks = np.arange(0, len(self) + 1, 1 << self._shift)
+        self._marks = np.searchsorted(self._starts[1:], marks, side="right")
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[Pair]) -> PairRows:
@@ -178,6 +182,11 @@ class PairRows:
         parts = [self._column(i, column, missing) for i in range(len(self._batches))]
         return np.concatenate(parts) if parts else np.zeros(0, TYPES[column].to_pandas_dtype())
 
+    def text_hashes(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Hashes of the queries and of the positives of K rows."""
+        place = self._place(rows)
+        return self._numbers("query_hash", place, 0), self._numbers("positive_hash", place, 0)
+
     def pairs(self, rows: NDArray[np.int64] | None = None) -> Iterator[Pair]:
         """The rows as they came in, all or some, whole blocks read at a time."""
         numbers = np.arange(len(self)) if rows is None else rows
@@ -200,9 +209,11 @@ class PairRows:
             raise DataError(f"rows must lie in [0, {len(self)}), got {rows.min()}..{rows.max()}")
         if len(self._batches) <= 1:
             return _Place([(0, rows)], None)
-        shard = np.searchsorted(self._starts, rows, side="right") - 1
-        order = np.argsort(shard, kind="stable")
-        ends = np.searchsorted(shard[order], np.arange(len(self._batches) + 1))
+        shard = self._shards_of(rows)
+        small = shard.astype(np.int16) if len(self._batches) < 1 << 15 else shard
+        order = np.argsort(small, kind="stable")  # of 16 bits: a radix sort
+        ends = np.zeros(len(self._batches) + 1, np.int64)
+        np.cumsum(np.bincount(shard, minlength=len(self._batches)), out=ends[1:])
         within = (rows - self._starts[shard])[order]
         parts = [(i, within[ends[i] : ends[i + 1]]) for i in np.flatnonzero(np.diff(ends)).tolist()]
         back = np.empty(len(order), np.int64)
@@ -220,6 +231,12 @@ class PairRows:
             else:
                 origins += self._objects("origin", _Place([(shard, within)], None), "")
         return origins if place.back is None else [origins[i] for i in place.back.tolist()]
+
+    def _shards_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        shard = self._marks[rows >> self._shift]
+        while (late := rows >= self._starts[shard + 1]).any():
+            shard = shard + late
+        return shard
 
     def _objects(self, column: str, place: _Place, missing: Any) -> list[Any]:
         """A column of texts, lists or optional numbers as Python values."""

@@ -70,6 +70,12 @@ class Group:
     num_rows: int
     share: float
 
+    def draws(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Streams (by place in ``streams``) and their occurrence numbers for some slots."""
+        if len(self.streams) == 1:
+            return np.zeros(stop - start, np.int64), np.arange(start, stop)
+        return self.slots.draws(start, stop)
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
