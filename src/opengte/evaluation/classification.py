@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.evaluation.measurement import Embedder, Measurement
+from opengte.evaluation.measurement import KEPT_ITEMS, Embedder, Measurement, beginning
+from opengte.evaluation.results import Item
+from opengte.evaluation.sts import by_row
 from opengte.evaluation.tasks import ClassificationTask
 from opengte.metrics.bootstrap import hierarchical_interval
 
@@ -66,8 +68,12 @@ def measure_classification(
         metrics={name: float(np.mean([result[name] for result in results])) for name in results[0]},
         interval=hierarchical_interval(correct, seed=seed, num_samples=2_000),
         num_items=len(truth),
-        per_query={
-            "accuracy": {str(row): float(value) for row, value in enumerate(correct.mean(axis=0))}
+        per_query={"accuracy": by_row(correct.mean(axis=0))},
+        items={
+            str(row): Item(f"{beginning(text)} → {label}")
+            for row, (text, label) in enumerate(
+                zip(task.texts[:KEPT_ITEMS], task.labels[:KEPT_ITEMS], strict=True)
+            )
         },
     )
 

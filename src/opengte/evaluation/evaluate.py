@@ -62,7 +62,7 @@ def evaluate(
     encoder: TextEncoder | None,
     task: Task,
     *,
-    retrievers: Sequence[str] = ("dense",),
+    retrievers: Sequence[str] | None = None,
     config: EvaluationConfig | None = None,
     cache: EmbeddingCache | None = None,
     progress: Progress | None = None,
@@ -73,7 +73,7 @@ def evaluate(
         encoder: the model; None where ``bm25`` alone retrieves.
         task: from ``load_task``, or made by hand.
         retrievers: for retrieval, any of ``dense``, ``bm25`` and ``hybrid``; the corpus is embedded
-            once for all.
+            once for all, and results are named TASK/RETRIEVER. None is dense search, named TASK.
         config: settings of the protocols.
         cache: shared between calls, so that a corpus is embedded once a model.
         progress: told how many texts are embedded.
@@ -98,16 +98,23 @@ def evaluate(
             progress=progress,
         )
     if isinstance(task, RetrievalTask):
-        if not retrievers:
+        names = ("dense",) if retrievers is None else tuple(retrievers)
+        if not names:
             raise ConfigError("retrieval needs at least one retriever")
         search = next(run for kind, run in _SEARCHES.items() if isinstance(task, kind))
-        measured = search(task, embedder, retrievers, config.retrieval, seed=config.seed)
+        measured = search(task, embedder, names, config.retrieval, seed=config.seed)
         seconds = time.perf_counter() - started
         results = {
-            name: _result(task, measurement, embedder if name != "bm25" else None, seconds, name)
+            name: _result(
+                task,
+                measurement,
+                embedder if name != "bm25" else None,
+                seconds,
+                "" if retrievers is None else name,
+            )
             for name, measurement in measured.items()
         }
-        return replace(results[retrievers[0]], by_retriever=results)
+        return replace(results[names[0]], by_retriever=results)
     if embedder is None:
         raise ConfigError(f"a {task.type} task needs an encoder")
     measurement = _measure(task, embedder, config)
@@ -147,6 +154,7 @@ def _result(
         truncated_share=cost.num_truncated / max(1, cost.num_texts) if cost else 0.0,
         notes=task.notes,
         subsets=measurement.subsets,
+        items=measurement.items,
         corpus_size=len(task.corpus) if isinstance(task, RetrievalTask) else 0,
     )
 

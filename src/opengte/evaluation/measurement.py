@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from opengte.contracts import Progress, TextEncoder
 from opengte.evaluation.embedding_cache import Cost, EmbeddingCache
+from opengte.evaluation.results import Item
 from opengte.metrics.bootstrap import Interval
 from opengte.records import Kind
 
@@ -72,6 +73,7 @@ class Measurement:
         interval: of the main metric.
         num_items: queries, pairs or texts that the interval was drawn from.
         subsets: main metric by language pair or the like.
+        items: item id to its text, group and hits, as far as they are worth keeping.
     """
 
     main_metric: str
@@ -80,6 +82,7 @@ class Measurement:
     num_items: int
     per_query: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     subsets: Mapping[str, float] = field(default_factory=dict)
+    items: Mapping[str, Item] = field(default_factory=dict)
 
 
 Real = TypeVar("Real", np.float32, np.float64)
@@ -90,3 +93,19 @@ def unit(vectors: NDArray[Real]) -> NDArray[Real]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: NDArray[Real] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled
+
+
+KEPT_ITEMS = 2_000
+"""Items whose texts are kept for people to look at; a result file stays below some megabytes."""
+
+
+def beginning(text: str, *, length: int = 200) -> str:
+    """The first characters of a text, on one line."""
+    line = " ".join(text[: 2 * length].split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def pair_items(first: Sequence[str], second: Sequence[str]) -> dict[str, Item]:
+    """The texts of sentence pairs, by row."""
+    pairs = list(zip(first, second, strict=True))[:KEPT_ITEMS]
+    return {str(row): Item(f"{beginning(a)} ⟷ {beginning(b)}") for row, (a, b) in enumerate(pairs)}

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opengte.errors import DataError
-from opengte.evaluation.measurement import Embedder, Measurement
-from opengte.evaluation.sts import pair_similarities
+from opengte.evaluation.measurement import Embedder, Measurement, pair_items
+from opengte.evaluation.sts import by_row, pair_similarities
 from opengte.evaluation.tasks import PairClassificationTask
 from opengte.metrics.bootstrap import statistic_interval
 
@@ -47,9 +47,8 @@ def measure_pair_classification(
             num_samples=500,
         ),
         num_items=len(labels),
-        per_query={
-            "cosine": {str(row): float(value) for row, value in enumerate(similarities["cosine"])}
-        },
+        per_query={"cosine": by_row(similarities["cosine"]), "gold": by_row(labels)},
+        items=pair_items(task.sentences1, task.sentences2),
     )
 
 

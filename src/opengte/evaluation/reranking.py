@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from opengte.evaluation.measurement import Embedder, Measurement
+from opengte.evaluation.measurement import KEPT_ITEMS, Embedder, Measurement, beginning
+from opengte.evaluation.results import Item
 from opengte.evaluation.tasks import RerankingTask
 from opengte.metrics.bootstrap import clustered_interval
 from opengte.metrics.ranking import evaluate_run, mean_of
@@ -38,6 +39,9 @@ def measure_reranking(task: RerankingTask, embedder: Embedder, *, seed: int = 0)
         interval=clustered_interval(list(per_query["map"].values()), seed=seed),
         num_items=len(task.queries),
         per_query=per_query,
+        items={
+            str(row): Item(beginning(query)) for row, query in enumerate(task.queries[:KEPT_ITEMS])
+        },
     )
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from opengte.errors import ConfigError
 from opengte.evaluation.long_documents import best_chunk_search, chunk_documents, tokenizer_of
-from opengte.evaluation.measurement import Embedder, Measurement
+from opengte.evaluation.measurement import KEPT_ITEMS, Embedder, Measurement, beginning
+from opengte.evaluation.results import FoundText, Item
 from opengte.evaluation.tasks import RetrievalTask
 from opengte.metrics.bootstrap import clustered_interval
 from opengte.metrics.ranking import evaluate_run, mean_of
@@ -23,6 +24,8 @@ from opengte.records import Hit
 from opengte.search.bm25 import BM25Index
 from opengte.search.exact import ExactIndex
 from opengte.search.fusion import reciprocal_rank_fusion
+
+_SHOWN = 3  # hits of each query that result files keep
 
 RETRIEVERS = ("dense", "bm25", "hybrid")
 METRICS = (
@@ -111,7 +114,26 @@ def score_rankings(
         interval=clustered_interval(list(main.values()), clusters, seed=seed),
         num_items=len(main),
         per_query=per_query,
+        items=_items(task, rankings),
     )
+
+
+def _items(task: RetrievalTask, rankings: Rankings) -> dict[str, Item]:
+    """Queries with their first hits and what they missed."""
+    texts = {document.id: document.full_text for document in task.corpus}
+    items = {}
+    for query in task.queries[:KEPT_ITEMS]:
+        grades = task.qrels[query.id]
+        hits = rankings[query.id][:_SHOWN]
+        shown = {hit.id for hit in hits}
+        missed = [n for n, grade in grades.items() if grade > 0 and n not in shown][:_SHOWN]
+        found = tuple(
+            FoundText(hit.id, hit.score, grades.get(hit.id), beginning(texts[hit.id]))
+            for hit in hits
+        )
+        rest = tuple(FoundText(n, 0.0, grades[n], beginning(texts[n])) for n in missed)
+        items[query.id] = Item(beginning(query.text), query.group, found, rest)
+    return items
 
 
 class CorpusSearch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.evaluation.measurement import Embedder, Measurement, unit
+from opengte.evaluation.measurement import Embedder, Measurement, pair_items, unit
 from opengte.evaluation.tasks import StsTask
 from opengte.metrics.bootstrap import statistic_interval
 from opengte.metrics.correlation import pearson, spearman
@@ -32,7 +32,8 @@ def measure_sts(task: StsTask, embedder: Embedder, *, seed: int = 0) -> Measurem
         metrics=metrics,
         interval=interval,
         num_items=len(gold),
-        per_query={"cosine": {str(row): float(value) for row, value in enumerate(cosine)}},
+        per_query={"cosine": by_row(cosine), "gold": by_row(gold)},
+        items=pair_items(task.sentences1, task.sentences2),
     )
 
 
@@ -47,3 +48,8 @@ def pair_similarities(
         "manhattan": -np.abs(a - b).sum(axis=1),
         "euclidean": -np.linalg.norm(a - b, axis=1),
     }
+
+
+def by_row(values: NDArray[np.floating] | NDArray[np.int64]) -> dict[str, float]:
+    """Values by row number, as result files name items."""
+    return {str(row): float(value) for row, value in enumerate(values)}

@@ -289,12 +289,18 @@ def test_results_round_trip_with_the_values_of_single_queries(tmp_path, encoder,
         assert back.main_score == result.main_score
         assert back.per_query == result.per_query
         assert back.ci95 == result.ci95
+        assert back.items == result.items
+    item = read["topics/dense"].items["tea"]
+    assert item.text == "about tea"
+    assert item.group == "t"
+    assert item.hits[0].grade == 1
+    assert item.hits[0].text in TEXTS
 
 
 def test_results_in_one_file_have_the_documented_form(tmp_path, encoder, retrieval):
     result = evaluate(encoder, retrieval)
     path = write_results(tmp_path / "out.json", "hash", [result])
-    cell = read_results(path)[1]["topics/dense"].to_json()
+    cell = read_results(path)[1]["topics"].to_json()
     assert {"type", "main_metric", "main_score", "ci95", "metrics"} <= set(cell)
     assert cell["type"] == "retrieval"
 
