@@ -45,6 +45,7 @@ def markdown_sections(text: str) -> Iterator[Section]:
         if line is None:  # the inside of a fence, in the following items
             code = not code
             paragraph = False
+            body.append("")  # a fence ends the paragraph above it
             continue
         if code:
             body.append(_CODE + line)
