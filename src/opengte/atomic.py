@@ -62,9 +62,9 @@ def atomic_file(path: str | Path, *, mode: str = "wb") -> Iterator[IO[Any]]:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
         try:
-            with os.fdopen(descriptor, mode, **text) as stream:
+            with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -62,7 +62,7 @@ def command(
         "brainstorm": BrainstormConfig,
         "crafted": CraftedConfig,
     }
-    http = HttpConfig(url, api_key_env=api_key_env, requests_per_minute=requests_per_minute)
+    http = HttpConfig(url=url, api_key_env=api_key_env, requests_per_minute=requests_per_minute)
     chat = ChatClient(ChatConfig(http=http, model=llm_model, max_total_tokens=max_total_tokens))
     config = SynthesisConfig(
         method=methods[method](), max_documents=max_documents, num_workers=workers, seed=seed
