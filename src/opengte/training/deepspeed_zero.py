@@ -133,16 +133,18 @@ class DeepSpeedZero(SingleProcess):
     def whole(self, tensor: Tensor) -> Tensor:
         """Gather; every rank must ask."""
         if self.stage < 3:
-            return tensor
+            return tensor.detach()
         whole: Tensor = self.deepspeed.utils.safe_get_full_fp32_param(tensor)
         return whole
 
     def fill(self, tensor: Tensor, values: Tensor) -> None:
         """Put in the whole values: into the weight, and into the part that is stepped."""
         values = values.to(self.world.device)
-        if self.stage < 3:
-            with torch.no_grad():
-                tensor.copy_(values)
+        gathered = self.deepspeed.zero.GatheredParameters(
+            [tensor], modifier_rank=0, enabled=self.stage == 3
+        )
+        with gathered, torch.no_grad():
+            tensor.copy_(values)
         self.deepspeed.utils.safe_set_full_fp32_param(tensor, values)
 
     @contextlib.contextmanager
@@ -184,7 +186,7 @@ class ZeroUpdater:
     ) -> None:
         self.zero, self.parameters, self.optimizer = zero, parameters, optimizer
         self.num_steps = 0
-        self._set_steps(0)
+        self._make_moments()
 
     def update(self, learning_rate: float) -> float:
         """Take a step and forget the gradients."""
@@ -211,10 +213,25 @@ class ZeroUpdater:
             for key in EXPONENTIAL_AVERAGES:
                 put(parameter, values[f"{name}/{key}"].to(self.zero.world.device), key)
             self.num_steps = int(values[f"{name}/step"])
-        self._set_steps(self.num_steps)
-
-    def _set_steps(self, num_steps: int) -> None:
-        """AdamW corrects its averages by the steps it took; DeepSpeed's own first one is none."""
         for state in self.optimizer.state.values():
-            if "step" in state:
-                state["step"].fill_(num_steps)
+            state["step"].fill_(self.num_steps)
+
+    def _make_moments(self) -> None:
+        """Make the moments of all groups before the first step, and let ZeRO 1 and 2 find them.
+
+        They look for them once, behind the step of the first group, and would never see those
+        of the second (DeepSpeed 0.19.8).
+        """
+        zero = self.zero.engine.optimizer
+        parts = (
+            zero.fp32_partitioned_groups_flat
+            if self.zero.stage == 3
+            else zero.single_partition_of_fp32_groups
+        )
+        for part in parts:
+            self.optimizer.state[part] = {
+                "step": torch.zeros((), dtype=torch.float32, device=part.device),
+                **{key: torch.zeros_like(part) for key in EXPONENTIAL_AVERAGES},
+            }
+        if self.zero.stage < 3:
+            zero._lazy_init_hp_params_optimizer_state()

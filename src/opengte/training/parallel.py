@@ -142,7 +142,7 @@ class SingleProcess:
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Itself."""
-        return tensor
+        return tensor.detach()
 
     def fill(self, tensor: Tensor, values: Tensor) -> None:
         """Copy."""

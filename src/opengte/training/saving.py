@@ -75,7 +75,7 @@ class RunSaver:
         self.state.check(checkpoint.state, self.folder)
         weights = checkpoint.weights()
         for name, parameter in self.parameters.items():
-            self.parallelism.fill(parameter.detach(), weights[name])
+            self.parallelism.fill(parameter, weights[name])
         self.updater.load_moments(checkpoint.optimizer())
         self.state.load(checkpoint.state)
         return warnings
@@ -83,8 +83,7 @@ class RunSaver:
     def save(self) -> None:
         """Write a checkpoint of this moment; every rank must ask."""
         weights = (
-            (name, self.parallelism.whole(parameter.detach()))
-            for name, parameter in self.parameters.items()
+            (name, self.parallelism.whole(parameter)) for name, parameter in self.parameters.items()
         )
         snapshot = Snapshot(
             step=self.state.totals.step,

@@ -65,6 +65,7 @@ class Sharded(SingleProcess):
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Gather; every rank must ask."""
+        tensor = tensor.detach()
         return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
     def fill(self, tensor: Tensor, values: Tensor) -> None:
@@ -93,7 +94,7 @@ class Sharded(SingleProcess):
         own = dict(self.original.to(self.world.device).named_parameters())
         with torch.no_grad():
             for name, parameter in self.encoder.named_parameters():
-                own[name].copy_(self.whole(parameter.detach()))
+                own[name].copy_(self.whole(parameter))
 
     def _parts(self) -> Iterator[FSDPModule]:
         return (module for module in self.encoder.modules() if isinstance(module, FSDPModule))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from rank_program import run_job
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -66,9 +68,6 @@ def bit_for_bit(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def one_and_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    moving = [
-        {"name": f"{name}-moves", "strategy": name, "stop_after": 3} for name in ("ddp", "fsdp")
-    ]
     jobs = [
         {"name": "ddp", "strategy": "ddp"},
         {"name": "ddp-cached", "strategy": "ddp", "gradient_cache": "always"},
@@ -87,20 +86,15 @@ def one_and_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "fsdp-dropout", "strategy": "fsdp", "dropout": 0.1},
         {"name": "fsdp-resumed", "strategy": "fsdp", "dropout": 0.1, "stop_after": 3},
         {"name": "fsdp-resumed", "strategy": "fsdp", "dropout": 0.1},
-        *moving,
+        {"name": "ddp-moves", "strategy": "ddp", "stop_after": 3},
+        {"name": "fsdp-moves", "strategy": "fsdp", "stop_after": 3},
     ]
-    start_ranks(2, folder, jobs)
-    start_ranks(
-        1,
-        folder,
-        [
-            {"name": "single"},
-            {"name": "single-moves", "stop_after": 3},
-            {"name": "ddp-moves"},
-            {"name": "fsdp-moves"},
-        ],
-    )
-    start_ranks(2, folder, [{"name": "single-moves", "strategy": "fsdp"}])
+    here = [{"name": "single"}, {"name": "single-moves", "stop_after": 3}]
+    for job in here:
+        run_job(job, folder, rank=0)
+    start_ranks(2, folder, [*jobs, {"name": "single-moves", "strategy": "fsdp"}])
+    for job in ({"name": "ddp-moves"}, {"name": "fsdp-moves"}):
+        run_job(dict(job), folder, rank=0)
     return folder
 
 
@@ -149,3 +143,27 @@ def test_four_ranks_equal_one(one_and_two_ranks: Path, tmp_path: Path, strategy:
     start_ranks(4, tmp_path, [{"name": "four", "strategy": strategy}])
     single = weights(one_and_two_ranks, "single")
     assert relative_difference(weights(tmp_path, "four"), single) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="the extra deepspeed is not installed"
+)
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeed_equals_one_rank_and_goes_on(
+    one_and_two_ranks: Path, tmp_path: Path, stage: int
+) -> None:
+    common = {"strategy": "deepspeed", "deepspeed_stage": stage}
+    jobs = [
+        {"name": "straight", **common},
+        {"name": "one-pass", **common, "micro_batch_tokens": 10_000},
+        {"name": "resumed", **common, "stop_after": 3},
+        {"name": "resumed", **common},
+        {"name": "moves", **common, "stop_after": 3},
+    ]
+    start_ranks(2, tmp_path, jobs)
+    run_job({"name": "moves"}, tmp_path, rank=0)
+    single = weights(one_and_two_ranks, "single")
+    for name in ("straight", "one-pass", "resumed", "moves"):
+        assert relative_difference(weights(tmp_path, name), single) < 1e-6, name
+    assert bit_for_bit(weights(tmp_path, "resumed"), weights(tmp_path, "straight"))
