@@ -277,6 +277,31 @@ def test_markdown_and_rst_headings_against_other_parsers(documents: Path) -> Non
         assert ours == theirs, file.name
 
 
+def test_html_headings_are_those_of_lxml() -> None:
+    html = pytest.importorskip("lxml.html")
+    archive = pytest.importorskip("warcio.archiveiterator")
+    from opengte.data.readers.html_sections import html_sections
+
+    num_sections = 0
+    with open(EXCERPTS / "python-doc.warc.gz", "rb") as stream:
+        for number, record in enumerate(archive.ArchiveIterator(stream)):
+            if record.rec_type != "response" or number % 3:
+                continue
+            content = record.content_stream().read()
+            tree = html.fromstring(content)
+            theirs = []
+            for node in tree.xpath("//*[self::h1 or self::h2 or self::h3 or self::h4]"):
+                if not node.xpath("ancestor::*[self::nav or self::header or @role='navigation']"):
+                    theirs.append(" ".join(node.text_content().replace("¶", "").split()))
+            sections = list(html_sections(content.decode("utf-8")))
+            ours = [section.heading for section in sections if section.heading]
+            assert [h for h in ours if h in theirs] == [h for h in theirs if h in ours]
+            assert len(set(theirs) - set(ours)) == 0
+            assert not any("Navigation" in section.text for section in sections[1:-1])
+            num_sections += len(sections)
+    assert num_sections >= 100
+
+
 @pytest.mark.shared
 def test_tatoeba_tables_without_a_header(shared_data: Path) -> None:
     path = shared_data / "eval" / "tatoeba" / "deu-eng.tsv.gz"
