@@ -1,4 +1,4 @@
-"""Shingles -> MinHash signatures -> pairs of texts with a large Jaccard index.
+"""Texts -> MinHash signatures -> pairs of texts with a large Jaccard index.
 
 Signatures come from ``rensa``. They are cut into bands; texts that agree on a band are
 candidates (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3). A candidate's
@@ -10,17 +10,18 @@ Axes: M texts, P permutations, K pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import rensa
 from numpy.typing import NDArray
 
-from opengte.data.shingles import Shingles, Unit, mix
+from opengte.data.shingles import Unit, mix, shingle
 from opengte.errors import ConfigError
 
 _MISSED = 1e-3  # how often, at most, a pair exactly at the threshold is no candidate
+_TEXTS = 20_000  # texts shingled at a time, and pairs compared exactly
 _BLOCK = 100_000  # pairs judged at a time: bounds scratch memory
 _LARGE = 2_000  # texts agreeing on one band, beyond which not all pairs are tried ...
 _NEIGHBOURS = 64  # ... but each with so many that stand next to it
@@ -84,19 +85,24 @@ class Pairs:
         return Pairs(self.left[keep], self.right[keep], self.similarity[keep])
 
 
-def signatures(shingles: Shingles, config: NearDuplicateConfig) -> NDArray[np.uint32]:
-    """MinHash signatures, (M, P)."""
+def signatures(
+    texts: Sequence[str], config: NearDuplicateConfig
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """MinHash signatures, (M, P), and which texts have any shingle, (M,)."""
     blocks = [np.zeros((0, config.num_permutations), np.uint32)]
-    for begin in range(0, len(shingles), 50_000):
-        offsets = shingles.offsets[begin : begin + 50_001]
+    filled = [np.zeros(0, np.bool_)]
+    for begin in range(0, len(texts), _TEXTS):
+        block = texts[begin : begin + _TEXTS]
+        shingles = shingle(block, unit=config.unit, size=config.shingle)
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-            shingles.hashes[offsets[0] : offsets[-1]],
-            (offsets - offsets[0]).astype(np.uint64),
+            shingles.hashes,
+            shingles.offsets.astype(np.uint64),
             config.num_permutations,
             config.seed,
         )
-        blocks.append(np.array(matrix.to_rows(), np.uint32))
-    return np.concatenate(blocks)
+        blocks.append(np.array(matrix.to_rows(), np.uint32).reshape(len(block), -1))
+        filled.append(np.diff(shingles.offsets) > 0)
+    return np.concatenate(blocks), np.concatenate(filled)
 
 
 def estimated_pairs(
@@ -126,12 +132,23 @@ def estimated_pairs(
     return Pairs(pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64), pairs[:, 2])
 
 
-def decided_pairs(shingles: Shingles, pairs: Pairs, config: NearDuplicateConfig) -> Pairs:
+def decided_pairs(texts: Sequence[str], pairs: Pairs, config: NearDuplicateConfig) -> Pairs:
     """The pairs at or above the threshold; those near it carry their exact similarity."""
     similarity = pairs.similarity.copy()
-    for k in np.flatnonzero(np.abs(similarity - config.threshold) <= config.margin).tolist():
-        similarity[k] = jaccard(shingles.of(int(pairs.left[k])), shingles.of(int(pairs.right[k])))
+    doubtful = np.flatnonzero(np.abs(similarity - config.threshold) <= config.margin)
+    for begin in range(0, len(doubtful), _TEXTS):
+        chunk = doubtful[begin : begin + _TEXTS]
+        similarity[chunk] = _exact(texts, pairs.where(chunk), config)
     return Pairs(pairs.left, pairs.right, similarity).where(similarity >= config.threshold)
+
+
+def _exact(texts: Sequence[str], pairs: Pairs, config: NearDuplicateConfig) -> NDArray[np.float64]:
+    """The Jaccard index of each pair."""
+    needed, places = np.unique(np.stack([pairs.left, pairs.right]), return_inverse=True)
+    shingles = shingle([texts[i] for i in needed.tolist()], unit=config.unit, size=config.shingle)
+    sets = [shingles.of(i) for i in range(len(needed))]
+    left, right = places.reshape(2, -1).tolist()
+    return np.array([jaccard(sets[a], sets[b]) for a, b in zip(left, right, strict=True)])
 
 
 def jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:

@@ -21,8 +21,7 @@ from opengte.data.minhash import (
     estimated_pairs,
     signatures,
 )
-from opengte.data.shingles import Shingles, Unit, normalise_texts, offsets_of
-from opengte.data.shingles import shingle as shingle_texts
+from opengte.data.shingles import Unit, normalise_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,28 +122,25 @@ class _Kinds:
     """Texts of equal signature are one kind: only kinds are compared, however many copies.
 
     Attributes:
-        shingles: of one text of each kind.
+        texts: one text of each kind.
         signature: (num_kinds, P).
         kind: (N,): kind of each text; -1 for a text without shingles.
     """
 
-    shingles: Shingles
+    texts: list[str]
     signature: NDArray[np.uint32]
     kind: NDArray[np.int64]
 
     @classmethod
     def of(cls, texts: Sequence[str], config: NearDuplicateConfig) -> _Kinds:
-        shingles = shingle_texts(texts, unit=config.unit, size=config.shingle)
-        counts = np.diff(shingles.offsets)
-        filled = np.flatnonzero(counts)
-        # Without the empty texts, the hashes stand as they are.
-        shingles = Shingles(shingles.hashes, offsets_of(counts[filled]))
-        signature = signatures(shingles, config)
-        rows = np.ascontiguousarray(signature).view(np.dtype((np.void, signature.shape[1] * 4)))
-        _, first, inverse = np.unique(rows.reshape(-1), return_index=True, return_inverse=True)
+        signature, filled = signatures(texts, config)
+        places = np.flatnonzero(filled)
+        rows = np.ascontiguousarray(signature[places])
+        whole = rows.view(np.dtype((np.void, rows.shape[1] * 4))).reshape(-1)
+        _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
         kind = np.full(len(texts), -1, np.int64)
-        kind[filled] = inverse.reshape(-1)
-        return cls(_pick(shingles, first), signature[first], kind)
+        kind[places] = inverse.reshape(-1)
+        return cls([texts[i] for i in places[first].tolist()], rows[first], kind)
 
     @property
     def num_kinds(self) -> int:
@@ -166,21 +162,13 @@ def _components(kinds: _Kinds, config: NearDuplicateConfig) -> NDArray[np.int64]
     labels = np.arange(kinds.num_kinds)
     chunk = max(1_000, int((pairs.similarity > config.threshold + config.margin).sum()))
     while len(pairs):
-        sure = decided_pairs(kinds.shingles, pairs.where(np.arange(len(pairs)) < chunk), config)
+        sure = decided_pairs(kinds.texts, pairs.where(np.arange(len(pairs)) < chunk), config)
         edges = np.concatenate([edges, [sure.left, sure.right]], axis=1)
         labels = connect(kinds.num_kinds, edges[0], edges[1])
         pairs = pairs.where(np.arange(len(pairs)) >= chunk)
         pairs = pairs.where(labels[pairs.left] != labels[pairs.right])
         chunk = 1_000
     return labels
-
-
-def _pick(shingles: Shingles, texts: NDArray[np.int64]) -> Shingles:
-    """The shingles of some of the texts, in the order given."""
-    counts = np.diff(shingles.offsets)[texts]
-    offsets = offsets_of(counts)
-    places = np.arange(int(offsets[-1])) + np.repeat(shingles.offsets[texts] - offsets[:-1], counts)
-    return Shingles(shingles.hashes[places], offsets)
 
 
 def _best_matches(kinds: _Kinds, num_train: int, config: NearDuplicateConfig) -> list[Overlap]:
@@ -194,7 +182,7 @@ def _best_matches(kinds: _Kinds, num_train: int, config: NearDuplicateConfig) ->
     member[train[filled]] = filled
     best = {k: (1.0, k) for k in np.flatnonzero(in_train[:-1]).tolist()}
     pairs = estimated_pairs(kinds.signature, config, side=in_train[:-1].astype(np.int64))
-    pairs = decided_pairs(kinds.shingles, pairs, config)
+    pairs = decided_pairs(kinds.texts, pairs, config)
     for left, right, similarity in zip(
         pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True
     ):
