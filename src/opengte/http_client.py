@@ -218,9 +218,9 @@ class JsonEndpoint:
         except httpx.TimeoutException:
             return Failure(f"no answer within {self.config.timeout_seconds:g} s")
         except httpx.TransportError as error:
-            return Failure(f"the connection failed ({type(error).__name__}: {error})")
+            return Failure(f"a connection error ({type(error).__name__}: {error})")
         except httpx.InvalidURL as error:
-            return Failure(f"the url cannot be used ({error})", may_pass=False)
+            return Failure(f"an unusable url ({error})", may_pass=False)
         if answer.status_code in RETRIED_STATUS:
             return Failure(
                 f"status {answer.status_code}: {self._said(content)}",

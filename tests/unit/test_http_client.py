@@ -119,7 +119,7 @@ def test_an_endpoint_that_is_not_there_is_named(clock: Any) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     http = JsonEndpoint(HttpConfig(url=url, max_retries=2), clock=clock)
-    with pytest.raises(EndpointError, match=r"the connection failed \(ConnectError.*3 attempts"):
+    with pytest.raises(EndpointError, match=r"a connection error \(ConnectError.*3 attempts"):
         http.post("/x", {})
 
 

@@ -66,7 +66,7 @@ def test_every_misbehaviour_at_once_loses_nothing(
             lambda request: reply(b"<html>bad gateway</html>", 502),
             lambda request: reply(said('{"queries": []}')),
             lambda request: reply(honest(request), delay_seconds=0.05),
-            lambda request: reply(b"", cut_after=0),
+            lambda request: reply(b"x", cut_after=0),
             lambda request: reply(said('```json\n{"queries": ["half a')),
             lambda request: reply(honest(request)),
             lambda request: reply(honest(request)),
@@ -94,12 +94,12 @@ def test_an_endpoint_that_dies_half_way_keeps_what_it_said(
     answered = itertools.count()
 
     def dying(request: Any) -> Any:
-        return reply(honest(request)) if next(answered) < 5 else reply(b"", cut_after=0)
+        return reply(honest(request)) if next(answered) < 5 else reply(b"x", cut_after=0)
 
     endpoint.answer = dying
     chat = client(endpoint, clock)
     message = (
-        r"connection failed .*5 attempts\); \d+ of 12 pieces of work are kept, the same command"
+        r"connection error .*5 attempts\); \d+ of 12 pieces of work are kept, the same command"
     )
     with pytest.raises(EndpointError, match=message):
         synthesize(DOCUMENTS, chat, CONFIG, folder=tmp_path / "out")
