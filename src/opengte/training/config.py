@@ -10,6 +10,7 @@ from opengte.errors import ConfigError
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Strategy = Literal["auto", "single", "ddp", "fsdp", "deepspeed"]
+Frozen = Literal["positions", "words", "backbone"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
@@ -23,8 +24,8 @@ class LoraConfig:
         rank: inner size of an adapter (NV-Embed, E5-mistral: 16).
         alpha: the adapter's output is scaled by alpha / rank (NV-Embed, E5-mistral: 32).
         dropout: on the adapter's input, 0 to 1 (NV-Embed: 0.1).
-        modules: ends of the names of linear layers that get one; ``()`` = every linear layer
-            of the backbone.
+        modules: last parts of the names of linear layers that get one; ``()`` = every linear
+            layer of the backbone.
     """
 
     rank: int = 16
@@ -70,8 +71,9 @@ class TrainingConfig:
             what the encoder reads (GTE: 128 in pre-training, 512 in fine-tuning).
         dropout: of hidden states, 0 to 1; None = what the model's folder says.
         attention_dropout: of attention probabilities; None = what the model's folder says.
-        frozen: names of parameters that stay as they are: beginnings at a dot, with ``*`` as
-            wildcard, e.g. ``*.embeddings`` or ``*.layers.0``.
+        frozen: parts that stay as they are: learned ``positions`` (E5: so that training on 128
+            tokens does not spoil reading 512), ``words``, or the whole ``backbone``.
+        frozen_layers: so many layers from the input on stay as they are.
         lora: adapters instead of full training; None = full training.
         seed: of dropout; the batches bring their own.
         checkpoint_every: steps between checkpoints.
@@ -105,7 +107,8 @@ class TrainingConfig:
     document_max_tokens: int | None = None
     dropout: float | None = None
     attention_dropout: float | None = None
-    frozen: tuple[str, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
+    frozen_layers: int = 0
     lora: LoraConfig | None = None
     seed: int = 0
     checkpoint_every: int = 200
@@ -139,8 +142,9 @@ class TrainingConfig:
             raise ConfigError(
                 "num_steps and max_training_tokens both say how long to train; give one of them"
             )
-        if self.lora is not None and self.frozen:
-            raise ConfigError("lora trains adapters alone, so frozen must be empty beside it")
+        _check("frozen_layers", self.frozen_layers, self.frozen_layers >= 0, ">= 0")
+        if self.lora is not None and (self.frozen or self.frozen_layers):
+            raise ConfigError("lora freezes the backbone itself; leave frozen out beside it")
 
 
 POSITIVE_COUNTS = (

@@ -19,13 +19,14 @@ from torch import nn
 from opengte.contracts import BatchSource, Progress, StepContext, TrainingCallback
 from opengte.errors import ConfigError
 from opengte.losses.config import LossConfig, make_loss
+from opengte.models.freezing import freeze
+from opengte.models.lora import LoraSettings, add_lora, merge_lora
 from opengte.training.activation_memory import activation_budget, measure_activations
 from opengte.training.batching import Reader
-from opengte.training.config import TrainingConfig
+from opengte.training.config import LoraConfig, TrainingConfig
 from opengte.training.distributed import World, join_world
 from opengte.training.divergence import DivergenceGuard
-from opengte.training.lora import add_adapters, merge_adapters
-from opengte.training.optimizer import LossScaler, decayed_names, freeze, trainable_parameters
+from opengte.training.optimizer import LossScaler, decayed_names, trainable_parameters
 from opengte.training.precision import set_precision
 from opengte.training.reporting import Reporter
 from opengte.training.run_state import RunState, Totals, run_identity
@@ -195,7 +196,7 @@ class TrainingRun:
         self.saver.wait()
         self.parallelism.finish()
         if self.config.lora is not None:
-            merge_adapters(self.original)
+            merge_lora(self.original)
         self.original.eval()
 
     def _do_step(self, prepared: PreparedBatch, *, stop: bool) -> bool:
@@ -283,12 +284,27 @@ class TrainingRun:
         return TrainingResult(num_steps=step, checkpoint=self.saver.path(step), **totals)
 
 
+def lora_settings(config: LoraConfig) -> LoraSettings:
+    """A recipe's adapters, as the models' room takes them."""
+    return LoraSettings(
+        rank=config.rank, alpha=config.alpha, dropout=config.dropout, targets=config.modules
+    )
+
+
 def prepare_encoder(encoder: Encoder, config: TrainingConfig, world: World) -> None:
     """Set up what is trained, where, with which dropout, in which precision; in place."""
     encoder.to(world.device)
     if config.lora is not None:
-        add_adapters(encoder, config.lora)
-    freeze(encoder, config.frozen)
+        add_lora(encoder, lora_settings(config.lora), seed=config.seed)
+    freeze(
+        encoder,
+        positions="positions" in config.frozen,
+        words="words" in config.frozen,
+        backbone="backbone" in config.frozen,
+        first_layers=config.frozen_layers,
+    )
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        raise ConfigError("frozen: nothing is left to train; freeze less")
     hidden, attention = encoder.dropout
     encoder.dropout = (
         hidden if config.dropout is None else config.dropout,

@@ -1,8 +1,7 @@
-"""What is trained and how gradients are treated: freezing, groups, clipping, float16 scaling."""
+"""What is trained and how gradients are treated: groups, clipping, float16 scaling."""
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -11,31 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from opengte.errors import ConfigError
 from opengte.training.config import TrainingConfig
-
-
-def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
-    """Switch off training of the parameters that ``patterns`` name.
-
-    A pattern matches a parameter's name, or a beginning of it that ends at a dot.
-
-    Raises:
-        ConfigError: a pattern names nothing, or nothing is left to train.
-    """
-    names = [name for name, _ in module.named_parameters()]
-    for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
-            raise ConfigError(f"frozen: {pattern!r} names no parameter; there is e.g. {names[0]!r}")
-    for name, parameter in module.named_parameters():
-        if any(_matches(name, pattern) for pattern in patterns):
-            parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise ConfigError("frozen: nothing is left to train; name fewer parameters")
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
 
 
 def trainable_parameters(*modules: nn.Module) -> dict[str, nn.Parameter]:

@@ -2,18 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 import torch
 from torch import nn
 
-from opengte.errors import ConfigError
 from opengte.models.encoder import Encoder
 from opengte.training.config import TrainingConfig
 from opengte.training.optimizer import (
     LossScaler,
     clip_gradients,
     decayed_names,
-    freeze,
     gradient_norm,
     make_optimizer,
     trainable_parameters,
@@ -44,31 +41,6 @@ def test_groups_hold_every_parameter_once(new_encoder: NewEncoder) -> None:
     grouped = [p for group in optimizer.param_groups for p in group["params"]]
     assert sorted(map(id, grouped)) == sorted(map(id, encoder.parameters()))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
-
-
-def test_freezes_by_beginning_of_the_name(new_encoder: NewEncoder) -> None:
-    encoder = new_encoder()
-    freeze(encoder, ["backbone.embeddings", "backbone.layers.0"])
-    for name, parameter in encoder.named_parameters():
-        frozen = name.startswith(("backbone.embeddings.", "backbone.layers.0."))
-        assert parameter.requires_grad != frozen, name
-
-
-def test_freezes_positions_alone(new_encoder: NewEncoder) -> None:
-    encoder = new_encoder()
-    freeze(encoder, ["*.position"])
-    frozen = [name for name, p in encoder.named_parameters() if not p.requires_grad]
-    assert frozen == ["backbone.embeddings.position.weight"]
-
-
-def test_a_pattern_that_names_nothing_is_refused(new_encoder: NewEncoder) -> None:
-    with pytest.raises(ConfigError, match=r"frozen: 'backbone\.layer\.0' names no parameter"):
-        freeze(new_encoder(), ["backbone.layer.0"])
-
-
-def test_freezing_everything_is_refused(new_encoder: NewEncoder) -> None:
-    with pytest.raises(ConfigError, match="frozen: nothing is left to train"):
-        freeze(new_encoder(), ["*"])
 
 
 def test_clips_like_torch() -> None:

@@ -23,7 +23,9 @@ from opengte.training.config import LoraConfig, TrainingConfig, learning_setting
             {"num_steps": 5, "max_training_tokens": 100},
             "num_steps and max_training_tokens both say how long to train",
         ),
-        ({"lora": LoraConfig(), "frozen": ("x",)}, "frozen must be empty beside it"),
+        ({"frozen_layers": -1}, "frozen_layers must be >= 0, got -1"),
+        ({"lora": LoraConfig(), "frozen": ("words",)}, "leave frozen out beside it"),
+        ({"lora": LoraConfig(), "frozen_layers": 2}, "leave frozen out beside it"),
     ],
 )
 def test_refuses(settings: dict[str, object], message: str) -> None:

@@ -17,7 +17,7 @@ from opengte.contracts import StepContext
 from opengte.errors import ConfigError
 from opengte.losses.config import ImprovedContrastiveConfig
 from opengte.models.encoder import Encoder
-from opengte.training.config import TrainingConfig
+from opengte.training.config import LoraConfig, TrainingConfig
 from opengte.training.divergence import DivergenceError
 from opengte.training.loop import TrainingResult, train
 from opengte.training.saving import load_checkpoint_weights
@@ -285,12 +285,61 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
 def test_frozen_parameters_stay(
     new_encoder: NewEncoder, new_batches: Callable[..., object], tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, frozen=("backbone.embeddings", "backbone.layers.0"))
+    config = replace(CONFIG, frozen=("positions", "words"), frozen_layers=1)
     before, after = new_encoder(), new_encoder()
     run(after, new_batches(), tmp_path, config)
     for (name, a), b in zip(before.named_parameters(), after.parameters(), strict=True):
-        frozen = name.startswith(("backbone.embeddings.", "backbone.layers.0."))
+        frozen = name.startswith(
+            (
+                "backbone.embeddings.word.",
+                "backbone.embeddings.position.",
+                "backbone.layers.0.",
+            )
+        )
         assert torch.equal(a, b) == frozen, name
+
+
+def test_freezing_everything_is_refused(
+    new_encoder: NewEncoder, new_batches: Callable[..., object], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="frozen: nothing is left to train"):
+        run(new_encoder(), new_batches(), tmp_path, replace(CONFIG, frozen=("backbone",)))
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:peft.*")
+def test_adapters_learn_go_on_and_end_in_the_weights(
+    new_encoder: NewEncoder, new_batches: Callable[..., object], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, lora=LoraConfig(rank=4, dropout=0.1), learning_rate=1e-2)
+    before, straight, resumed = new_encoder(), new_encoder(), new_encoder()
+    run(straight, new_batches(), tmp_path / "straight", config)
+    with pytest.raises(Stop):
+        run(
+            new_encoder(),
+            new_batches(),
+            tmp_path / "b",
+            config,
+            callbacks=[Recorder(stop_after=5)],
+        )
+    run(resumed, new_batches(), tmp_path / "b", config, callbacks=[Recorder()])
+    assert same_weights(resumed, straight)
+    names = [name for name, _ in before.named_parameters()]
+    assert names == [name for name, _ in straight.named_parameters()]
+    for (name, a), b in zip(before.named_parameters(), straight.parameters(), strict=True):
+        adapted = "layers" in name and name.endswith("weight") and ".norm." not in name
+        assert torch.equal(a, b) != adapted, name
+    files = tmp_path / "straight" / "checkpoints" / "step-00000009"
+    small = (files / "weights.safetensors").stat().st_size
+    assert small < 4 * sum(p.numel() for p in before.parameters()) / 3
+
+
+def test_adapters_beside_another_base_are_refused(
+    new_encoder: NewEncoder, new_batches: Callable[..., object], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, lora=LoraConfig(rank=4))
+    run(new_encoder(), new_batches(), tmp_path, config)
+    with pytest.raises(ConfigError, match="another run: frozen weights was"):
+        run(new_encoder(seed=3), new_batches(), tmp_path, config)
 
 
 def test_a_budget_of_tokens_becomes_steps(
