@@ -24,7 +24,7 @@ from opengte.models.heads import Dense, cut_dimensions
 from opengte.models.latent_attention import LatentAttention
 from opengte.models.packing import PackedTokens, pack
 from opengte.models.pooling import pool
-from opengte.models.precision import resolve_dtype
+from opengte.models.precision import CastLinear, resolve_dtype
 from opengte.models.sparse import SparseHead, lexical_weights
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
 from opengte.text.token_budget import group_by_length
@@ -330,10 +330,13 @@ class Encoder(nn.Module):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode for the length of a block."""
+        """Evaluation mode for the length of a block, with the weights as they are now."""
         was_training = self.training
         if was_training:
             self.eval()
+        for module in self.modules():
+            if isinstance(module, CastLinear):
+                module.forget_if_changed()
         try:
             yield
         finally:

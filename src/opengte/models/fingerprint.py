@@ -56,6 +56,8 @@ class Revision:
 
 def checkpoint_of(encoder: Encoder) -> dict[str, Tensor]:
     """All weights under the names of a folder's files; those of dense layers are prefixed."""
+    if has_adapters(encoder):
+        return dict(encoder.state_dict())
     tensors = backbone_checkpoint(encoder.backbone)
     if encoder.latent_attention is not None:
         for name, value in encoder.latent_attention.state_dict().items():
@@ -64,6 +66,11 @@ def checkpoint_of(encoder: Encoder) -> dict[str, Tensor]:
         for name, value in layer.state_dict().items():
             tensors[f"dense.{i}.{name}"] = value
     return tensors
+
+
+def has_adapters(encoder: Encoder) -> bool:
+    """Whether low-rank adapters stand beside its layers."""
+    return any(".lora_A." in name for name, _ in encoder.named_parameters())
 
 
 def backbone_checkpoint(backbone: Backbone) -> dict[str, Tensor]:

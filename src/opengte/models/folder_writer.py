@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from opengte.atomic import atomic_folder, write_json
+from opengte.errors import ConfigError
 from opengte.model_folder import MANIFEST, file_digest
 from opengte.model_modules import LATENT_ATTENTION, LEGACY_POOLING_KEYS, POOLING_NAMES
 from opengte.models.config import EncoderSettings
 from opengte.models.encoder import Encoder
-from opengte.models.fingerprint import backbone_checkpoint
+from opengte.models.fingerprint import backbone_checkpoint, has_adapters
 from opengte.models.heads import Dense
 
 MODULE_TYPE = "sentence_transformers.models."
@@ -30,7 +31,13 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> None:
     for stands in ``opengte.json``, with the SHA-256 of the weights and the tokenizer; a layer
     that sentence-transformers does not have is a module of ours, so that it refuses the folder
     instead of giving other vectors.
+
+    Raises:
+        ConfigError: low-rank adapters have not been merged.
+        StorageError: the disk is full, or the folder cannot be written.
     """
+    if has_adapters(encoder):
+        raise ConfigError("the encoder still has adapters; merge them first with merge_lora")
     settings = replace(encoder.settings, max_tokens=encoder.max_tokens)
     with atomic_folder(folder) as target:
         save_tensors(backbone_checkpoint(encoder.backbone), target / "model.safetensors")

@@ -86,7 +86,7 @@ def merge_lora(encoder: Encoder) -> int:
 
     adapted = [(n, m) for n, m in encoder.named_modules() if isinstance(m, LoraLayer)]
     for name, layer in adapted:
-        layer.merge()  # type: ignore[attr-defined]
+        layer.merge()
         parent, _, attribute = name.rpartition(".")
         setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
     if adapted:

@@ -55,13 +55,13 @@ class CastLinear(nn.Linear):
     """A linear layer with float32 weights that computes in the number format of its input.
 
     While it learns, weights are cast at every call. While it does not (evaluation mode, or
-    frozen), the cast weights are kept until a weight is written to. A write through ``.data``
-    goes unnoticed: call ``forget_cast`` after one.
+    frozen), the cast weights are kept until a weight is written to. torch does not count writes
+    through ``.data`` (peft merges adapters so): ``forget_if_changed`` looks for those.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)
-        self._kept: tuple[Any, Tensor, Tensor | None] | None = None
+        self._kept: tuple[Any, Tensor, Tensor | None, Tensor] | None = None
 
     def forward(self, input: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         """``input @ weight.T + bias``."""
@@ -78,6 +78,15 @@ class CastLinear(nn.Linear):
         """Drop the kept cast weights."""
         self._kept = None
 
+    def forget_if_changed(self) -> None:
+        """Drop the kept cast weights if some of the weights differ from when they were cast.
+
+        A sample of eight weights is compared, in microseconds: a write to the whole layer is
+        seen, one to a few single weights may not be.
+        """
+        if self._kept is not None and not torch.equal(self._kept[3], self._sample()):
+            self._kept = None
+
     def train(self, mode: bool = True) -> CastLinear:
         """Switch between learning and evaluation; kept weights are dropped."""
         self._kept = None
@@ -92,8 +101,12 @@ class CastLinear(nn.Linear):
         if self._kept is None or self._kept[0] != key:
             with torch.no_grad():
                 bias = None if self.bias is None else self.bias.to(dtype)
-                self._kept = (key, self.weight.to(dtype), bias)
+                self._kept = (key, self.weight.to(dtype), bias, self._sample())
         return self._kept[1], self._kept[2]
+
+    def _sample(self) -> Tensor:
+        flat = self.weight.detach().flatten()
+        return flat[:: max(1, len(flat) // 8)].clone()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}

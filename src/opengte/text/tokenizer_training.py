@@ -23,8 +23,6 @@ class TokenizerConfig:
         vocab_size: most entries, special tokens included; BERT has 30,522.
         lower_case: ``wordpiece`` alone; BERT's uncased models do.
         min_frequency: pieces that occur less often are not learned.
-        pad_to_multiple: round the vocabulary down to a multiple of this with the special tokens
-            inside, so that the word embedding needs no padding; mGTE takes 64; 1 for none.
 
     Raises:
         ConfigError: a value that cannot be.
@@ -34,7 +32,6 @@ class TokenizerConfig:
     vocab_size: int = 30_522
     lower_case: bool = True
     min_frequency: int = 2
-    pad_to_multiple: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("wordpiece", "bpe", "unigram"):
@@ -70,8 +67,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     learned = backend.get_vocab_size() - len(roles)
     if count == 0 or learned <= 0:
         raise DataError(f"a tokenizer needs text to learn from; got {count} texts")
-    ids = {role: backend.token_to_id(token) for role, token in roles.items()}
-    backend.post_processor = _around(config, roles, ids)
+    backend.post_processor = _around(config, roles, backend.get_vocab())
     settings: dict[str, Any] = {f"{role}_token": token for role, token in roles.items()}
     settings["eos_token"] = roles["sep"]
     settings["bos_token"] = roles["cls"]
@@ -86,7 +82,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
 def _untrained(
     config: TokenizerConfig, special: list[str]
 ) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
-    size = config.vocab_size // config.pad_to_multiple * config.pad_to_multiple
+    size = config.vocab_size
     if config.kind == "wordpiece":
         backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
         backend.normalizer = normalizers.BertNormalizer(lowercase=config.lower_case)
@@ -128,5 +124,5 @@ def _around(
     return processors.TemplateProcessing(
         single=f"{first} $A {last}",
         pair=pair,
-        special_tokens=[(first, ids["cls"]), (last, ids["sep"])],
+        special_tokens=[(first, ids[first]), (last, ids[last])],
     )
