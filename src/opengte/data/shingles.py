@@ -29,7 +29,7 @@ _UNSPACED = re.compile(
 )
 _SEPARATOR, _LETTER, _IDEOGRAPH = 0, 1, 2
 # Odd, so that it has no factor in common with 2**64; the digits are those of the golden ratio.
-_BASE = np.uint64(0x9E3779B97F4A7C15)
+_BASE = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _blocks(texts: Sequence[str], *, max_characters: int = 4_000_000) -> list[slice]:
+def _blocks(texts: Sequence[str], *, max_characters: int = 1 << 20) -> list[slice]:
     """Slices of at most so many characters, so that scratch arrays stay small."""
     blocks, begin, size = [], 0, 0
     for i, text in enumerate(texts):
@@ -189,20 +189,24 @@ def _spaced_characters(
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """The characters of words, with one space between words of letters, and each text's start."""
     keep = classes != _SEPARATOR
-    kept = np.zeros(len(codes) + 1, np.int64)
-    np.cumsum(keep, out=kept[1:])
     begins = _word_begins(classes, starts)[keep]
     letters = classes[keep] == _LETTER
-    offsets = kept[starts]
+    offsets = _counts_before(keep)[starts]
     # A space goes before a word of letters that follows letters of the same text.
     space = np.zeros(len(letters), np.bool_)
     space[1:] = begins[1:] & letters[1:] & letters[:-1]
     space[offsets[:-1][offsets[:-1] < len(space)]] = False
-    shift = np.zeros(len(space) + 1, np.int64)
-    np.cumsum(space, out=shift[1:])
+    shift = _counts_before(space)
     spread = np.full(len(space) + int(shift[-1]), 32, np.uint32)
-    spread[np.arange(len(space)) + shift[1:]] = codes[keep]
-    return spread, offsets + shift[offsets]
+    spread[np.arange(len(space), dtype=np.int32) + shift[1:]] = codes[keep]
+    return spread, (offsets + shift[offsets]).astype(np.int64)
+
+
+def _counts_before(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """How many are true before each place, and in all: (len + 1,)."""
+    counts = np.zeros(len(mask) + 1, np.int32)
+    np.cumsum(mask, out=counts[1:])
+    return counts
 
 
 def _word_hashes(
@@ -211,39 +215,54 @@ def _word_hashes(
     """One hash a word, and where each text's words start."""
     begins = _word_begins(classes, starts)
     inside = classes != _SEPARATOR
-    number = np.cumsum(begins) - 1  # of the word each character belongs to
-    begin_at = np.flatnonzero(begins)
-    places = np.flatnonzero(inside)
-    owners = number[places]
-    within = places - begin_at[owners] if len(places) else places
-    powers = _powers(int(within.max()) + 1 if len(within) else 1)
-    values = (codes[places].astype(np.uint64) + np.uint64(1)) * powers[within]
-    first = np.searchsorted(places, begin_at)
-    hashes = np.add.reduceat(values, first) if len(first) else np.zeros(0, np.uint64)
-    words_before = np.zeros(len(codes) + 1, np.int64)
-    words_before[1:] = number + 1
-    return mix(hashes), words_before[starts]
+    offsets = _counts_before(begins)[starts].astype(np.int64)
+    first = np.flatnonzero(begins[inside])
+    if not len(first):
+        return np.zeros(0, np.uint64), offsets
+    values = codes[inside].astype(np.uint64)
+    powers, inverse = power_table(len(values))
+    values += np.uint64(1)
+    values *= powers[: len(values)]
+    return mix(np.add.reduceat(values, first) * inverse[first]), offsets
 
 
-def _powers(count: int) -> NDArray[np.uint64]:
-    powers = np.full(count, _BASE, np.uint64)
+def power_table(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """At least ``size`` powers of an odd base, and their inverses, modulo 2**64."""
+    return _power_table(1 << max(20, size.bit_length()))
+
+
+@cache
+def _power_table(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    return _powers(size, _BASE), _powers(size, pow(_BASE, -1, 1 << 64))
+
+
+def _powers(count: int, base: int) -> NDArray[np.uint64]:
+    powers = np.full(count, base, np.uint64)
     powers[0] = 1
     return np.multiply.accumulate(powers)
 
 
 def _windows(items: NDArray[np.uint64], offsets: NDArray[np.int64], size: int) -> Shingles:
-    """Hash all windows of ``size`` items that lie inside one text."""
+    """Hash all windows of ``size`` items that lie inside one text.
+
+    A window beyond the end of a text shorter than ``size`` is filled up with nothing.
+    """
     counts = np.diff(offsets)
+    values = items + np.uint64(1)
+    powers = _powers(size, _BASE)
+    hashes = values.copy()
+    for place in range(1, min(size, len(values))):
+        hashes[:-place] += values[place:] * powers[place]
+    whole = np.ones(len(items), np.bool_)  # windows that do not reach into the next text
+    for place in range(1, size):
+        late = offsets[1:] - place
+        whole[late[late >= offsets[:-1]]] = False
+    short = np.flatnonzero((counts > 0) & (counts < size))
+    begin = offsets[short]
+    hashes[begin] = 0
+    for place in range(size - 1):
+        there = counts[short] > place
+        hashes[begin[there]] += values[begin[there] + place] * powers[place]
+    whole[begin] = True
     num_windows = np.where(counts >= size, counts - size + 1, np.minimum(counts, 1))
-    window_offsets = offsets_of(num_windows)
-    owner = np.repeat(np.arange(len(counts)), num_windows)
-    begin = np.arange(len(owner)) - window_offsets[owner] + offsets[owner]
-    end = offsets[owner + 1]
-    hashes = np.zeros(len(owner), np.uint64)
-    padded = np.append(items, np.zeros(size, np.uint64))
-    short = counts[owner] < size
-    for place, power in enumerate(_powers(size)):
-        item = padded[begin + place] + np.uint64(1)
-        item[short & (begin + place >= end)] = 0  # a short text is padded, not continued
-        hashes += item * power
-    return Shingles(mix(hashes), window_offsets)
+    return Shingles(mix(hashes[whole]), offsets_of(num_windows))

@@ -7,7 +7,6 @@ keep them beside the texts and a mixture can compare texts without touching them
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -15,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from opengte.data.shingles import mix
+from opengte.data.shingles import mix, power_table
 
-_BASE = 0x9E3779B97F4A7C15
 _BLOCK_BYTES = 1 << 20
 _Number = TypeVar("_Number", np.uint64, np.int32)
 _SPACE, _WORD, _MARK, _IDEOGRAPH, _REST = range(5)
@@ -32,7 +30,7 @@ def text_hashes(texts: pa.Array) -> NDArray[np.uint64]:
     plain = pc.ascii_lower(pc.utf8_trim_whitespace(texts))
     parts = [np.zeros(0, np.uint64)]
     for data, starts in _blocks(plain):
-        powers, inverse = _powers(len(data))
+        powers, inverse = power_table(len(data))
         values = np.add(data, 1, dtype=np.uint64)
         values *= powers[: len(data)]
         sums = _sum_by_text(values, starts)
@@ -109,18 +107,3 @@ def _sum_by_text(values: NDArray[_Number], starts: NDArray[np.int64]) -> NDArray
     if filled.any():
         sums[filled] = np.add.reduceat(values, starts[:-1][filled])
     return sums
-
-
-def _powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Powers of the base up to ``size``, and their inverses, modulo 2**64."""
-    return _power_table(1 << max(20, size.bit_length()))
-
-
-@cache
-def _power_table(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    tables = []
-    for base in (_BASE, pow(_BASE, -1, 1 << 64)):
-        table = np.full(size, base, np.uint64)
-        table[0] = 1
-        tables.append(np.multiply.accumulate(table))
-    return tables[0], tables[1]
