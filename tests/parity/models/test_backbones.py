@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -16,12 +14,6 @@ from opengte.models.packing import pack
 from opengte.models.pooling import pool
 from opengte.text.truncation import TokenizedText
 
-_spec = importlib.util.spec_from_file_location(
-    "tiny_checkpoints", Path(__file__).with_name("tiny_checkpoints.py")
-)
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
-
 LENGTHS = [5, 17, 1, 23, 16, 17, 9, 40]
 POOLINGS = get_args(PoolingMode)
 
@@ -32,8 +24,18 @@ def texts():
     return [rng.integers(4, 64, length).astype(np.int32) for length in LENGTHS]
 
 
-@pytest.fixture(scope="module", params=list(tiny.CONFIGS))
-def case(request):
+NAMES = ["bert", "roberta", "xlm-roberta", "gte", "gte-scaled", "modernbert", "eurobert",
+         "nomic_bert", "t5", "qwen2", "qwen3", "qwen3-bidirectional", "qwen2-bidirectional",
+         "qwen2-window", "mistral", "mistral-bidirectional", "llama",
+         "llama-bidirectional"]  # fmt: skip
+
+
+def test_no_tiny_config_is_left_out(tiny):
+    assert set(NAMES) == set(tiny.CONFIGS)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request, tiny):
     """Config, transformers' model, and ours with the same weights."""
     config = tiny.CONFIGS[request.param]
     theirs = tiny.transformers_model(config)
@@ -41,18 +43,18 @@ def case(request):
     return config, theirs, build_backbone(config, state).eval()
 
 
-def run_padded(model, texts, pad_id):
+def run_padded(tiny, model, texts, pad_id, *, side="right"):
     """The states of each text, from one padded batch."""
-    ids, mask = tiny.padded(texts, pad_id=pad_id)
+    ids, mask = tiny.padded(texts, pad_id=pad_id, side=side)
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-    return [states[i, : len(text)] for i, text in enumerate(texts)]
+    return [row[kept.bool()] for row, kept in zip(states, mask, strict=True)]
 
 
-def test_packed_states_and_every_pooling_equal_the_padded_forward(case, texts):
+def test_packed_states_and_every_pooling_equal_the_padded_forward(tiny, case, texts):
     config, theirs, ours = case
     packed = pack([TokenizedText(text) for text in texts])
     with torch.no_grad():
-        expected = run_padded(theirs, texts, config.get("pad_token_id", 0))
+        expected = run_padded(tiny, theirs, texts, config.get("pad_token_id", 0))
         states = ours(packed)
     assert torch.allclose(states, torch.cat(expected), atol=1e-5, rtol=1e-5)
     for mode in POOLINGS:
@@ -61,10 +63,24 @@ def test_packed_states_and_every_pooling_equal_the_padded_forward(case, texts):
         assert torch.allclose(vectors, by_hand, atol=1e-5, rtol=1e-5), mode
 
 
-def test_gradients_equal_those_of_the_padded_forward(case, texts):
+@pytest.mark.parametrize("name", ["qwen3", "qwen2-window", "llama", "mistral-bidirectional"])
+def test_left_padding_of_a_decoder_gives_the_same_last_token(tiny, name, texts):
+    config = tiny.CONFIGS[name]
+    theirs = tiny.transformers_model(config)
+    ours = build_backbone(config, {n: v.clone() for n, v in theirs.state_dict().items()}).eval()
+    packed = pack([TokenizedText(text) for text in texts])
+    with torch.no_grad():
+        vectors = pool(ours(packed), packed, mode="last_token")
+        for side in ("left", "right"):
+            expected = run_padded(tiny, theirs, texts, 0, side=side)
+            last = torch.stack([part[-1] for part in expected])
+            assert torch.allclose(vectors, last, atol=1e-5), side
+
+
+def test_gradients_equal_those_of_the_padded_forward(tiny, case, texts):
     config, theirs, ours = case
     packed = pack([TokenizedText(text) for text in texts])
-    expected = torch.cat(run_padded(theirs, texts, config.get("pad_token_id", 0)))
+    expected = torch.cat(run_padded(tiny, theirs, texts, config.get("pad_token_id", 0)))
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3))
     wanted = dict(
         zip(
@@ -85,7 +101,7 @@ def test_gradients_equal_those_of_the_padded_forward(case, texts):
         assert (gradient - target).abs().max().item() < 2e-5 * scale, name
 
 
-def test_a_text_does_not_see_its_neighbours(case, texts):
+def test_a_text_does_not_see_its_neighbours(tiny, case, texts):
     _, _, ours = case
     with torch.no_grad():
         together = ours(pack([TokenizedText(text) for text in texts]))
@@ -96,7 +112,7 @@ def test_a_text_does_not_see_its_neighbours(case, texts):
             start += len(text)
 
 
-def test_bfloat16_points_the_same_way(case, texts):
+def test_bfloat16_points_the_same_way(tiny, case, texts):
     _, _, ours = case
     packed = pack([TokenizedText(text) for text in texts])
     with torch.no_grad():
@@ -109,7 +125,7 @@ def test_bfloat16_points_the_same_way(case, texts):
     assert torch.cosine_similarity(expected, narrow, dim=1).min() > 0.995
 
 
-def test_recomputed_layers_give_the_same_gradients(case, texts):
+def test_recomputed_layers_give_the_same_gradients(tiny, case, texts):
     _, _, ours = case
     packed = pack([TokenizedText(text) for text in texts[:4]])
     parameters = [p for p in ours.parameters() if p.requires_grad]
@@ -129,7 +145,7 @@ def test_recomputed_layers_give_the_same_gradients(case, texts):
         assert a is None or torch.allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_dropout_acts_in_training_and_can_be_set(case, texts):
+def test_dropout_acts_in_training_and_can_be_set(tiny, case, texts):
     _, _, ours = case
     packed = pack([TokenizedText(text) for text in texts[:3]])
     before = ours.dropout
