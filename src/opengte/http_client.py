@@ -217,7 +217,7 @@ class JsonEndpoint:
             content, answer = self._exchange(url, body, headers)
         except httpx.TimeoutException:
             return Failure(f"no answer within {self.config.timeout_seconds:g} s")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Failure(f"a connection error ({type(error).__name__}: {error})")
         except httpx.InvalidURL as error:
             return Failure(f"an unusable url ({error})", may_pass=False)

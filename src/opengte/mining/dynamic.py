@@ -136,10 +136,8 @@ class DynamicNegatives:
         first = self._first_scores[pairs]
         # A first score that is missing (NaN) makes this comparison False.
         easy = (self.config.factor * scores < first) & (np.abs(scores) < self.config.max_score)
-        rows = np.stack(
-            [self._next_rows(pair) for pair in pairs[easy].tolist()]
-            or [np.empty(self._table.rows.shape[1], dtype=np.int64)]
-        )[: int(easy.sum())]
+        windows = [self._next_rows(pair) for pair in pairs[easy].tolist()]
+        rows = np.array(windows, dtype=np.int64).reshape(-1, self._table.rows.shape[1])
         found = (rows != NO_ROW).all(axis=1)
         replaced = pairs[easy][found]
         arrays: dict[str, NDArray[np.generic]] = {
