@@ -21,7 +21,7 @@ PACKAGES = (
     "onnxruntime",
     "pyarrow",
     "bm25s",
-    "datasketch",
+    "rensa",
 )
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 
