@@ -86,3 +86,13 @@ def test_importing_the_package_is_light() -> None:
     program = "import sys, opengte; assert 'numpy' not in sys.modules, 'numpy is imported'"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_extra_that_an_error_names_exists() -> None:
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r'MissingExtraError\([^)]*extra="([a-z_]+)"', sources))
+    assert named
+    assert not named - set(extras)

@@ -14,6 +14,7 @@ from opengte.contracts import Progress
 
 SECONDS_BETWEEN_LINES = 15.0
 SECONDS_BETWEEN_REDRAWS = 0.2
+LEAST_SHARE_FOR_FORECAST = 0.03
 
 
 class Console:
@@ -91,6 +92,8 @@ def _progress_text(label: str, done: int, total: int | None, unit: str, elapsed:
     what = f" {unit}" if unit else ""
     if not total:
         return f"{label}: {done:,}{what}"
-    rest = elapsed / done * (total - done) if done else None
-    left = "" if rest is None or done >= total else f", about {format_seconds(rest)} left"
+    # The first batches are slow (caches, threads): what they say about the rest is nonsense.
+    too_early = done < total * LEAST_SHARE_FOR_FORECAST
+    rest = elapsed / max(done, 1) * (total - done)
+    left = "" if too_early or done >= total else f", about {format_seconds(rest)} left"
     return f"{label}: {done:,} of {total:,}{what} ({done / total:.0%}{left})"

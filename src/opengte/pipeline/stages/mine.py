@@ -30,6 +30,7 @@ def run(config: MineStage, context: StageContext) -> Mapping[str, Any]:
         _teacher(config, context),
         replace(config.rules, seed=context.seed),
         folder=context.work / "mining",
+        known_pairs=pairs,
         progress=context.console.progress("mining", unit="texts"),
     )
     mined = list(result.pairs)
