@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import sys
 from pathlib import Path
 
 from opengte.errors import ConfigError
@@ -24,9 +21,6 @@ from opengte.pipeline.stages import (
     mine,
     report,
 )
-
-M_MMAP_THRESHOLD = -3
-MAPPED_BYTES = 1 << 20
 
 KINDS = {
     "corpus": StageKind(corpus.run, external_inputs=corpus.external_inputs),
@@ -60,21 +54,7 @@ def execute(
 
 
 def prepare_process() -> None:
-    """Set what the numeric libraries and the allocator read; variables that are set stay."""
+    """Set what the numeric libraries read when they are loaded; values that are set stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait slow a shared machine down fourfold (LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _bound_fragmentation()
-
-
-def _bound_fragmentation() -> None:
-    """Give large buffers back when they are freed, where the C library is glibc.
-
-    Batches differ in size, and glibc's heap keeps the holes that activations leave: 30 steps of
-    the quickstart grew from 1.6 to 2.9 GB, and on to 4.8 (LOG.md). Buffers above the threshold
-    are mapped on their own and unmapped when they are freed.
-    """
-    if "MALLOC_MMAP_THRESHOLD_" in os.environ or not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)

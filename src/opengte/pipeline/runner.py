@@ -24,6 +24,7 @@ from opengte.errors import ConfigError
 from opengte.pipeline.console import Console, format_seconds
 from opengte.pipeline.embedding_cache import CachedEncoder
 from opengte.pipeline.environment import describe_environment, peak_rss_mb
+from opengte.pipeline.memory import trim
 from opengte.pipeline.recipe import BASE, Recipe
 from opengte.pipeline.stage_configs import BackboneConfig, stage_references
 
@@ -223,6 +224,7 @@ def _run_stage(
 ) -> StageResult:
     started = time.monotonic()
     facts = dict(kind.run(config, context))
+    trim()
     result = StageResult(
         name=context.name,
         kind=config.kind,

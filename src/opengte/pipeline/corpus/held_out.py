@@ -102,7 +102,7 @@ def build_held_out(
 
 def normalise_query(text: str) -> str:
     """What makes two queries the same one: case, white space and a last full stop aside."""
-    return re.sub(r"\s+", " ", text).strip().rstrip(".").lower()
+    return re.sub(r"\s+", " ", text).strip().rstrip(". ").lower()
 
 
 def mask_name(code: str, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from opengte.data.mixture import Mixture, Source
 from opengte.data.readers import read_pairs
 from opengte.errors import ConfigError
+from opengte.pipeline.memory import TrimMemory
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import ContrastiveStage
 from opengte.records import Pair
@@ -46,6 +47,7 @@ def run(config: ContrastiveStage, context: StageContext) -> Mapping[str, Any]:
         settings,
         loss=config.loss,
         folder=context.work / "training",
+        callbacks=[TrimMemory()],
         progress=context.console.progress("training", unit="steps"),
     )
     save_encoder(encoder, context.output)
