@@ -17,7 +17,7 @@ from opengte.pipeline.corpus.split import hold_out, row_components
 from opengte.pipeline.measure import HeldOutSet
 from opengte.records import Document, Pair
 
-WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "omicron"]
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
 
 def sentence(seed: int, size: int = 12) -> str:
