@@ -7,11 +7,13 @@ its code. While it is unchanged the stage is not run again. A stage that was kil
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,22 @@ def run_recipe(
     """
     _claim(folder)
     write_text(folder / "recipe.resolved.yaml", recipe.to_yaml())
+    with _alone(folder):
+        return _run_stages(
+            recipe, folder, kinds, find_model, load_encoder, fingerprint_model, console, until
+        )
+
+
+def _run_stages(
+    recipe: Recipe,
+    folder: Path,
+    kinds: Mapping[str, StageKind],
+    find_model: Callable[[str], Path],
+    load_encoder: Callable[[Path, int], TextEncoder],
+    fingerprint_model: Callable[[Path], str],
+    console: Console,
+    until: str | None,
+) -> dict[str, StageResult]:
     base_folder = find_model(recipe.backbone.model)
     base_fingerprint = fingerprint_model(base_folder)
     write_json(folder / "environment.json", {**describe_environment(), "seed": recipe.seed})
@@ -183,6 +201,23 @@ def _claim(folder: Path) -> None:
             "holds files that no run of ours made; choose an empty or new folder with --out",
             path=folder,
         )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the run folder: a second process would tear away what the first one writes.
+
+    The lock is the operating system's, so that it falls with the process that held it.
+    """
+    with open(folder / ".lock", "a+b") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                "another process is at work in this run folder; wait for it, or stop it first",
+                path=folder,
+            ) from None
+        yield
 
 
 def _fingerprint(

@@ -151,3 +151,14 @@ def test_the_run_folder_says_what_was_run_and_on_what(tmp_path: Path, calls: Cal
     stage = json.loads((tmp_path / "run" / "stages" / "corpus" / "stage.json").read_text())
     assert stage["facts"] == {"written": 1}
     assert list(stage["files"]) == ["out.txt"]
+
+
+def test_a_folder_that_another_process_works_in_is_refused(tmp_path: Path, calls: Calls) -> None:
+    import fcntl
+
+    run(tmp_path / "run", calls)
+    with open(tmp_path / "run" / ".lock", "a+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another process is at work in this run folder"):
+            run(tmp_path / "run", calls)
+    run(tmp_path / "run", calls)
