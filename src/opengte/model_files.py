@@ -60,7 +60,7 @@ def read_architecture(folder: Path) -> dict[str, Any]:
             for value in code.values()
             for name in ([value] if isinstance(value, str) else value)
         ]
-        if known is None or not all(str(name).startswith(known) for name in names):
+        if known is None or not all(str(name).startswith(tuple(known)) for name in names):
             raise ModelFolderError(
                 f"asks to run its own model code (auto_map: {', '.join(map(str, names))}), which "
                 "is never done; use a checkpoint that transformers has built in",

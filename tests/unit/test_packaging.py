@@ -91,7 +91,8 @@ def test_importing_the_package_is_light() -> None:
 def test_every_extra_that_an_error_names_exists() -> None:
     import tomllib
 
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     sources = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
     named = set(re.findall(r'MissingExtraError\([^)]*extra="([a-z_]+)"', sources))
     assert named
