@@ -10,7 +10,7 @@ never each other's negatives, in any block of similarities. Nothing of size B x 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -25,65 +25,57 @@ class Relations:
     """What is known about the texts of a batch, as ids; rules turn them into masks per tile.
 
     Attributes:
-        num_rows, num_negatives: B and N.
-        queries, documents, negatives: labels renumbered from 0, or None where every text is its
-            own and no rule can fire.
-        owners: the row each negative belongs to.
-        answers: sorted keys ``a * num_documents + b`` of the known answers, for many-to-many.
-        num_documents: number of distinct document labels, those of negatives included.
         device: where the embeddings live.
-        chained_queries, chained_documents, chained_negatives: whether a text may be related to
-            another through a third row; a search among ``answers`` is made for these alone.
+        num_negatives: N.
+        owners: the row each negative belongs to.
+        queries, documents: labels of the rows, renumbered from 0; None where no two rows share
+            any, so that no rule can fire.
+        negatives: labels of the negatives that answer some query of the batch, in the numbering
+            of ``documents``, -1 for the others; None where none does.
+        answers: sorted keys ``a * num_documents + b`` of the known answers.
+        num_documents: number of distinct document labels, those of negatives included.
+        chained_queries, chained_documents: rows whose query (document) may be related to another
+            row through a third one; a search among ``answers`` is made for these alone.
     """
 
-    num_rows: int
+    device: torch.device
     num_negatives: int = 0
+    owners: Int64[Tensor, " N"] | None = None
     queries: Int64[Tensor, " B"] | None = None
     documents: Int64[Tensor, " B"] | None = None
     negatives: Int64[Tensor, " N"] | None = None
-    owners: Int64[Tensor, " N"] | None = None
     answers: Int64[Tensor, " A"] | None = None
     num_documents: int = 0
-    device: torch.device | None = None
     chained_queries: Bool[Tensor, " B"] | None = None
     chained_documents: Bool[Tensor, " B"] | None = None
-    chained_negatives: Bool[Tensor, " N"] | None = None
 
     @classmethod
     def of(cls, batch: EmbeddedBatch) -> Relations:
         """Read the labels of ``batch``."""
-        size, device = len(batch), batch.queries.device
+        device = batch.queries.device
         num_negatives = 0 if batch.negatives is None else len(batch.negatives)
+        plain = cls(device, num_negatives, batch.negative_owners)
         if batch.query_labels is None and batch.document_labels is None:
-            return cls(size, num_negatives, owners=batch.negative_owners, device=device)
-        own = torch.arange(size, device=device)
-        queries = own if batch.query_labels is None else _renumbered(batch.query_labels)
-        texts = own if batch.document_labels is None else batch.document_labels
-        if batch.negative_labels is not None:
-            texts = torch.cat([texts, batch.negative_labels])
-        texts = _renumbered(texts)
-        documents = texts[:size]
-        negatives = None if batch.negative_labels is None else texts[size:]
-        num_documents = int(texts.max()) + 1 if len(texts) else 0
+            return plain
+        queries, documents, negatives = _numbered(batch)
+        num_documents = 1 + max(int(x.max()) for x in (documents, negatives) if len(x))
         answers = torch.unique(queries * num_documents + documents)
-        many_documents = _repeated(answers // max(num_documents, 1), size)
-        many_queries = _repeated(answers % max(num_documents, 1), num_documents)
-        return cls(
-            size,
-            num_negatives,
+        many_documents = _repeated(answers // num_documents, len(batch))
+        many_queries = _repeated(answers % num_documents, num_documents)
+        known = torch.isin(negatives, documents)
+        negatives_matter = bool(known.any())
+        rows_matter = len(torch.unique(queries)) < len(batch) or bool(many_queries.any())
+        if not rows_matter and not negatives_matter:
+            return plain
+        return replace(
+            plain,
             queries=queries,
             documents=documents,
-            negatives=negatives,
-            owners=batch.negative_owners,
+            negatives=negatives.masked_fill(~known, -1) if negatives_matter else None,
             answers=answers,
             num_documents=num_documents,
-            device=device,
-            chained_queries=many_documents[queries],
-            chained_documents=many_queries[documents],
-            # A negative stands in no answer by itself: one query for its text is enough.
-            chained_negatives=(
-                None if negatives is None else torch.isin(negatives, answers % num_documents)
-            ),
+            chained_queries=_unless_none(many_documents[queries]),
+            chained_documents=_unless_none(many_queries[documents]),
         )
 
     def excluded(
@@ -131,9 +123,13 @@ class Relations:
 
     def related_rows(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
         """Which rows are related, each with itself among others; None where none are."""
-        if self.queries is None:
-            return self._diagonal(rows, columns)
-        return self.answers_of(rows, columns) | self.answers_of(columns, rows).T
+        apart = rows.start >= columns.stop or columns.start >= rows.stop
+        if self.queries is None and apart:
+            return None
+        answers = self.answers_of(rows, columns)
+        if self.chained_queries is None or self.chained_documents is None:
+            return answers  # equal labels: who answers whom is the same both ways
+        return answers | self.answers_of(columns, rows).T
 
     def answers_of(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"]:
         """Which documents are known to answer which query."""
@@ -142,20 +138,17 @@ class Relations:
             return numbers[:, None] == torch.arange(columns.start, columns.stop, device=self.device)
         known = self.queries[rows, None] == self.queries[None, columns]
         known |= self.documents[rows, None] == self.documents[None, columns]
-        assert self.chained_documents is not None
+        if self.chained_documents is None:
+            return known
         return self._with_chained(known, rows, self.documents, self.chained_documents, columns)
-
-    def _diagonal(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"] | None:
-        if rows.start >= columns.stop or columns.start >= rows.stop:
-            return None
-        return self.answers_of(rows, columns)
 
     def _with_chained(
         self, known: Tensor, rows: slice, texts: Tensor, chained: Tensor, columns: slice
     ) -> Bool[Tensor, "I J"]:
         """Add to ``known``, in place, the answers that only a third row tells of."""
+        if self.chained_queries is None:
+            return known
         assert self.queries is not None
-        assert self.chained_queries is not None
         assert self.answers is not None
         here = self.chained_queries[rows].nonzero()[:, 0]
         there = chained[columns].nonzero()[:, 0]
@@ -169,9 +162,9 @@ class Relations:
         """Which hard negatives hold a text that is known to answer which query."""
         if self.negatives is None or self.documents is None:
             return None
-        assert self.chained_negatives is not None
         known = self.documents[rows, None] == self.negatives[None, columns]
-        return self._with_chained(known, rows, self.negatives, self.chained_negatives, columns)
+        answering = self.negatives >= 0
+        return self._with_chained(known, rows, self.negatives, answering, columns)
 
     def mean_of_answers(self, values: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         """For each query, the mean over the documents known to answer it, of their ``values``.
@@ -217,7 +210,7 @@ class Relations:
         if self.negatives is None or self.queries is None or self.answers is None:
             return torch.zeros(self.num_negatives, dtype=torch.bool, device=self.device)
         keys = self.queries[self.owners] * self.num_documents + self.negatives
-        return torch.isin(keys, self.answers)
+        return torch.isin(keys, self.answers) & (self.negatives >= 0)
 
     def same_query(self, rows: slice, columns: slice) -> Bool[Tensor, "I J"]:
         """Which hard negatives were mined for the query of which row, under any row number."""
@@ -228,9 +221,20 @@ class Relations:
         return self.queries[rows, None] == self.queries[self.owners[columns]][None, :]
 
 
-def _renumbered(labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    return torch.unique(labels, return_inverse=True)[1]
+def _numbered(batch: EmbeddedBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels of queries, documents and negatives from 0 on; the last two in one numbering."""
+    own = torch.arange(len(batch), device=batch.queries.device)
+    queries = own if batch.query_labels is None else batch.query_labels
+    documents = own if batch.document_labels is None else batch.document_labels
+    negatives = own[:0] if batch.negative_labels is None else batch.negative_labels
+    texts = torch.unique(torch.cat([documents, negatives]), return_inverse=True)[1]
+    documents, negatives = texts.split([len(documents), len(negatives)])
+    return torch.unique(queries, return_inverse=True)[1], documents, negatives
 
 
 def _repeated(labels: Int64[Tensor, " n"], size: int) -> Bool[Tensor, " size"]:
     return torch.bincount(labels, minlength=size) > 1
+
+
+def _unless_none(found: Bool[Tensor, " n"]) -> Bool[Tensor, " n"] | None:
+    return found if bool(found.any()) else None

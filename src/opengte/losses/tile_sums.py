@@ -10,41 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from opengte.losses.form import ProductType, Side
+from opengte.losses.form import ProductType
 from opengte.losses.scaled_texts import ScaledTexts
+from opengte.losses.tile_masks import Screen, TileMasks
 from opengte.losses.tiles import Tile, TilePlan
 
 _Method = Literal["shared_reference", "running_maximum"]
 _METHODS: tuple[_Method, ...] = ("shared_reference", "running_maximum")
 """Tried in this order; the last one needs no check."""
-
-
-class Screen(NamedTuple):
-    """The false-negative rule: what is more similar to a query than its document is left out.
-
-    Attributes:
-        limits: the largest logit each anchor tolerates, (A,).
-        on_documents: whether the rule holds in the document-document block as well.
-    """
-
-    limits: Float[Tensor, " A"]
-    on_documents: bool
-
-
-class _Directed(NamedTuple):
-    """A tile as its anchors see it: their side of it first."""
-
-    left: Side
-    right: Side
-    anchors: slice
-    texts: slice
-    keep_answers: bool
 
 
 class TileSums:
@@ -60,13 +39,15 @@ class TileSums:
     def __init__(
         self, plan: TilePlan, texts: ScaledTexts, kind: ProductType, screen: Screen | None
     ) -> None:
-        self.plan, self.texts, self.screen = plan, texts, screen
+        self.plan, self.texts = plan, texts
         self.products = texts.products(kind)
-        self.dtype = texts.vectors.dtype
+        self.masks = TileMasks(plan, self.products, screen)
+        self.places = {name: place for place, name in enumerate(plan.terms)}
+        wide = texts.vectors.dtype == torch.float64
         # The largest sum has this many addends; it must stay below 2^highest.
         addends = math.log2(max(2, plan.num_logits_per_term))
-        highest = 1022.0 if self.dtype == torch.float64 else 126.0
-        precision = 52.0 if self.dtype == torch.float64 else 24.0
+        highest = 1022.0 if wide else 126.0
+        precision = 52.0 if wide else 24.0
         self.reference = texts.largest_logit - (highest - addends)
         # Addends below 2^-highest are lost; a sum above this does not miss them.
         self.floor = self.reference - highest + addends + precision
@@ -83,7 +64,7 @@ class TileSums:
     def _by_shared_reference(self) -> Float[Tensor, "T A"]:
         sums = self._empty(0.0)
         for tile, logits in self._tiles(self.reference):
-            by_row, by_column = self._excluded(tile, logits, self.reference)
+            by_row, by_column = self.masks.of(tile, logits, self.reference)
             powers = logits.exp2_()
             if by_row is by_column:
                 powers, by_row, by_column = _without(powers, by_row), None, None
@@ -98,7 +79,7 @@ class TileSums:
     def _by_running_maximum(self) -> Float[Tensor, "T A"]:
         peaks, sums = self._empty(-math.inf), self._empty(0.0)
         for tile, logits in self._tiles(0.0):
-            by_row, by_column = self._excluded(tile, logits, 0.0)
+            by_row, by_column = self.masks.of(tile, logits, 0.0)
             for term, part, excluded, values in (
                 (tile.row_term, tile.rows, by_row, logits),
                 (tile.column_term, tile.columns, by_column, logits.T),
@@ -122,7 +103,7 @@ class TileSums:
             shift = torch.exp2(reference - log_sums)
             gradient = torch.where(log_sums == -math.inf, 0.0, gradient * shift)
         for tile, logits in self._tiles(reference):
-            by_row, by_column = self._excluded(tile, logits, reference)
+            by_row, by_column = self.masks.of(tile, logits, reference)
             if shared:
                 weights = self._shared_weights(tile, logits.exp2_(), by_row, by_column, gradient)
             else:
@@ -188,58 +169,12 @@ class TileSums:
             columns = self.plan.texts(tile.block.right, tile.columns)
             yield tile, self.products.logits(rows, columns, reference)
 
-    def _excluded(
-        self, tile: Tile, logits: Float[Tensor, "I J"], reference: float
-    ) -> tuple[Bool[Tensor, "I J"] | None, Bool[Tensor, "I J"] | None]:
-        """What the rows, and what the columns, must not count; one object where that is equal."""
-        left, right, form = tile.block.left, tile.block.right, self.plan.form
-        keep_rows = tile.row_term is not None and form.keeps_answers(tile.row_term)
-        keep_columns = tile.column_term is not None and form.keeps_answers(tile.column_term)
-        if self.screen is None and not keep_rows and not keep_columns:
-            excluded = self.plan.relations.excluded(left, right, tile.rows, tile.columns)
-            return excluded, excluded
-        by_row = by_column = None
-        if tile.row_term:
-            side = _Directed(left, right, tile.rows, tile.columns, keep_rows)
-            by_row = self._excluded_by_anchors(side, logits, reference)
-        if tile.column_term:
-            side = _Directed(right, left, tile.columns, tile.rows, keep_columns)
-            by_column = self._excluded_by_anchors(side, logits.T, reference)
-        return by_row, None if by_column is None else by_column.T
-
-    def _excluded_by_anchors(
-        self, side: _Directed, logits: Tensor, reference: float
-    ) -> Bool[Tensor, "I J"] | None:
-        seen = limits = None
-        if self.screen is not None:
-            seen = self._seen_by_rule(side, logits, reference)
-            limits = self.screen.limits[self.plan.own(side.anchors)] - reference
-        return self.plan.relations.excluded(
-            side.left,
-            side.right,
-            side.anchors,
-            side.texts,
-            keep_answers=side.keep_answers,
-            seen=seen,
-            limits=limits,
-        )
-
-    def _seen_by_rule(self, side: _Directed, logits: Tensor, reference: float) -> Tensor | None:
-        """The logits that the false-negative rule looks at: the query's, where there is one."""
-        assert self.screen is not None
-        if "query" in (side.left, side.right):
-            return logits
-        if not self.screen.on_documents:
-            return None
-        queries = self.plan.texts("query", side.anchors)
-        return self.products.logits(queries, self.plan.texts(side.right, side.texts), reference)
-
     def _empty(self, value: float) -> Float[Tensor, "T A"]:
-        size = (len(self.plan.terms), len(self.plan.anchors))
+        size = (len(self.places), len(self.plan.anchors))
         return self.texts.vectors.new_full(size, value)
 
     def _term(self, values: Float[Tensor, "T A"], name: str) -> Float[Tensor, " A"]:
-        return values[self.plan.terms.index(name)]
+        return values[self.places[name]]
 
 
 def _without(values: Tensor, excluded: Tensor | None) -> Tensor:

@@ -37,7 +37,8 @@ from opengte.losses.relations import Relations
 from opengte.losses.scaled_texts import ScaledTexts
 from opengte.losses.scaling import check_products, checked_temperature, false_negative_limits
 from opengte.losses.terms import all_terms, blocks_of, loss_from_terms
-from opengte.losses.tile_sums import Screen, TileSums
+from opengte.losses.tile_masks import Screen
+from opengte.losses.tile_sums import TileSums
 from opengte.losses.tiles import TilePlan
 
 _CPU_TILE, _GPU_TILE = 1024, 4096
@@ -74,8 +75,8 @@ def tiled_contrastive_loss(
         in_batch_negatives: whether texts of other rows stand in Z at all.
         rows: the anchors whose terms are computed; the result is still divided by B.
         products: ``exact`` multiplies in the precision of the embeddings; ``bfloat16`` rounds
-            the factors and sums in float32: twice as fast and more where the processor has it,
-            with a gradient that is off by about one hundredth.
+            the factors and sums in float32: faster where the processor has such units, with a
+            gradient that is off by half a hundredth.
         tile_size: rows and columns of a tile; None fits the device.
 
     Returns:

@@ -91,5 +91,5 @@ def test_alignment_alone_is_warned_about_and_in_company_it_is_not():
 
 
 def test_sharpness_must_be_positive():
-    with pytest.raises(ConfigError, match="sharpness must be > 0, got 0"):
-        UniformityConfig(sharpness=0)
+    with pytest.raises(ConfigError, match=r"sharpness must be > 0, got 0\.0"):
+        UniformityConfig(sharpness=0.0)

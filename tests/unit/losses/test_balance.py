@@ -82,5 +82,5 @@ def test_ranks_add_up(batch, cut):
 
 
 def test_weight_must_not_be_negative():
-    with pytest.raises(ConfigError, match="beta must be >= 0, got -1"):
-        ConanBalanceConfig(beta=-1)
+    with pytest.raises(ConfigError, match=r"beta must be >= 0, got -1\.0"):
+        ConanBalanceConfig(beta=-1.0)

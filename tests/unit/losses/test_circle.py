@@ -68,11 +68,11 @@ def test_equals_the_definition(batch, margin, gamma):
 def test_slabs_change_neither_value_nor_gradient(batch):
     leaf = batch.queries.clone().requires_grad_()
     batch = replace(batch, queries=leaf)
-    whole = circle_loss(batch, margin=0.25, gamma=10)
+    whole = circle_loss(batch, margin=0.25, gamma=10.0)
     expected = torch.autograd.grad(whole, leaf, materialize_grads=True, allow_unused=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(circle, "_SLAB", 1)
-        sliced = circle_loss(batch, margin=0.25, gamma=10)
+        sliced = circle_loss(batch, margin=0.25, gamma=10.0)
         found = torch.autograd.grad(sliced, leaf, materialize_grads=True, allow_unused=True)
     torch.testing.assert_close(sliced, whole)
     torch.testing.assert_close(found, expected)
@@ -114,5 +114,5 @@ def test_gradient_differs_from_info_nce():
 
 
 def test_scale_must_be_positive():
-    with pytest.raises(ConfigError, match="gamma must be > 0, got 0"):
-        CircleConfig(gamma=0)
+    with pytest.raises(ConfigError, match=r"gamma must be > 0, got 0\.0"):
+        CircleConfig(gamma=0.0)

@@ -118,6 +118,6 @@ def test_batch_without_scores_is_refused():
     with pytest.raises(DataError, match="CoSENT needs scores, and this batch has none"):
         cosent_loss(batch, temperature=0.05)
     with pytest.raises(ConfigError, match="temperature must be > 0"):
-        CoSENTConfig(temperature=0)
+        CoSENTConfig(temperature=0.0)
     with pytest.raises(ConfigError, match="temperature must be > 0"):
-        AnglEConfig(temperature=0)
+        AnglEConfig(temperature=0.0)

@@ -174,7 +174,7 @@ def test_missing_teacher_is_refused():
         embedding_mse_loss(small)
     with pytest.raises(DataError, match=r"teacher_queries must be \(2, E\), got \(1, 3\)"):
         EmbeddedBatch(x, x, teacher_queries=x[:1])
-    with pytest.raises(ConfigError, match="scale must be > 0, got 0"):
-        MarginMSEConfig(scale=0)
+    with pytest.raises(ConfigError, match=r"scale must be > 0, got 0\.0"):
+        MarginMSEConfig(scale=0.0)
     with pytest.raises(ConfigError, match="temperature must be > 0"):
-        KLDistillationConfig(teacher_temperature=0)
+        KLDistillationConfig(teacher_temperature=0.0)
