@@ -121,7 +121,7 @@ class Embeddings(nn.Module):
 
     def forward(self, packed: PackedTokens) -> Float[Tensor, "T C"]:
         """The states that enter the first layer."""
-        types = packed.token_types
+        types = packed.token_types if self.token_type.num_embeddings > 1 else None
         kinds = self.token_type.weight[0] if types is None else self.token_type(types)
         total = self.word(packed.token_ids) + kinds
         total = total + self.position(packed.positions + self.first_position)

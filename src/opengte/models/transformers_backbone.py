@@ -6,7 +6,8 @@ Axes: T tokens, C hidden size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class TransformersBackbone(nn.Module):
             _first(config, ATTENTION_DROPOUT_KEYS),
         )
         self._causal = is_causal(config)
+        self._num_token_types = int(getattr(model.config, "type_vocab_size", None) or 0)
         self._is_decoder = architecture_of(config).direction == "decoder"
         self._takes_positions = architecture_of(config).takes_positions
         self._gradient_checkpointing = False
@@ -110,7 +112,7 @@ class TransformersBackbone(nn.Module):
             inputs["position_ids"] = packed.positions[None]
         if self._is_decoder:
             inputs["use_cache"] = False
-        elif packed.token_types is not None and self._takes_positions:
+        elif packed.token_types is not None and self._num_token_types > 1:
             inputs["token_type_ids"] = packed.token_types[None]
         heads = int(self.model.config.num_attention_heads)
         narrow = self.compute_dtype != torch.float32 and self._has_float32_weights()
@@ -158,15 +160,17 @@ def load_transformers_backbone(
     options = dict(architecture_of(config).options or {})
     tensors = {n: v for n, v in tensors.items() if not n.startswith(UNUSED_HEADS)}
     load: Any = transformers_class(config).from_pretrained
-    model, report = load(
-        None,
-        config=copy.deepcopy(transformers_config(config)),
-        state_dict=tensors,
-        attn_implementation=NAME,
-        dtype=dtype,
-        output_loading_info=True,
-        **options,
-    )
+    with _quietly():
+        model, report = load(
+            None,
+            config=copy.deepcopy(transformers_config(config)),
+            state_dict=tensors,
+            attn_implementation=NAME,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+            **options,
+        )
     _refuse_incomplete(report)
     return TransformersBackbone(model, config)
 
@@ -194,6 +198,22 @@ def new_transformers_backbone(
             **options,
         )
     return TransformersBackbone(model, config)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No progress bar and no table of missing weights: what it says is an error of ours."""
+    from transformers.utils import logging
+
+    level, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if had_bar:
+            logging.enable_progress_bar()
 
 
 def _refuse_incomplete(report: Mapping[str, Any]) -> None:

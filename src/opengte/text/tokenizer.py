@@ -268,8 +268,16 @@ class Tokenizer:
         start = next(i for i in range(len(ids)) if ids[i : i + len(first)] == first)
         behind = start + len(first)
         where = next(i for i in range(behind, len(ids)) if ids[i : i + len(second)] == second)
-        types = pair.type_ids
-        return ids[:start], ids[behind:where], ids[where + len(second) :], types[where] == 1
+        typed = pair.type_ids[where] == 1 and self._gives_token_types()
+        return ids[:start], ids[behind:where], ids[where + len(second) :], typed
+
+    def _gives_token_types(self) -> bool:
+        """Whether transformers would hand the model token types, by the tokenizer's config."""
+        names = self.config.get("model_input_names")
+        if names is not None:
+            return "token_type_ids" in names
+        generic = ("PreTrainedTokenizerFast", "TokenizersBackend")
+        return self.config.get("tokenizer_class") not in generic
 
     @staticmethod
     def _prompt_lengths(texts: Sequence[str], given: int | Sequence[int]) -> Sequence[int]:
