@@ -7,17 +7,17 @@ with twenty tasks, one of them would differ at 5 % by chance alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opengte.errors import DataError
-from opengte.evaluation.pair_classification import average_precision
+from opengte.evaluation.pair_classification import ScoredPairs
 from opengte.evaluation.results import EvaluationRun, TaskResult
 from opengte.metrics.bootstrap import Interval, holm, paired_difference, paired_p_value
-from opengte.metrics.correlation import spearman
+from opengte.metrics.correlation import RankedPairs
 
 _SAMPLES = 1_000  # of a statistic that has to be computed anew for each
 
@@ -149,20 +149,19 @@ def _by_statistic(
     is_sts = a[0].type == "sts"
     rng = np.random.default_rng(seed)
 
-    def statistic(cosines: NDArray[np.float64], rows: NDArray[np.int64]) -> float:
+    def statistic(cosines: NDArray[np.float64]) -> Callable[[NDArray[np.int64]], float]:
         if is_sts:
-            return spearman(cosines[rows], gold[rows])
-        return average_precision(cosines[rows], gold[rows].astype(np.int64))
+            return RankedPairs(cosines, gold).spearman
+        return ScoredPairs(cosines, gold.astype(np.int64)).average_precision
 
     everything = np.arange(len(items))
-    means = [np.mean([statistic(line, everything) for line in side]) for side in (ours, theirs)]
+    sides = [[statistic(line) for line in side] for side in (ours, theirs)]
+    means = [np.mean([measure(everything) for measure in side]) for side in sides]
     draws = np.empty(_SAMPLES)
     for number in range(_SAMPLES):
         rows = rng.integers(0, len(items), size=len(items))
         chosen = rng.integers(0, len(a), size=len(a))
-        draws[number] = np.mean(
-            [statistic(ours[s], rows) - statistic(theirs[s], rows) for s in chosen]
-        )
+        draws[number] = np.mean([sides[0][s](rows) - sides[1][s](rows) for s in chosen])
     low, high = np.quantile(draws, [0.025, 0.975])
     scope = "queries and seeds" if len(a) > 1 else "queries only"
     tail = min(np.sum(draws <= 0), np.sum(draws >= 0))

@@ -42,9 +42,8 @@ def measure_pair_classification(
         metrics=metrics,
         interval=statistic_interval(
             len(labels),
-            lambda rows: average_precision(scores[rows], labels[rows]),
+            ScoredPairs(scores, labels).average_precision,
             seed=seed,
-            num_samples=500,
         ),
         num_items=len(labels),
         per_query={"cosine": by_row(similarities["cosine"]), "gold": by_row(labels)},
@@ -81,12 +80,29 @@ def threshold_metrics(scores: NDArray[np.float64], labels: NDArray[np.int64]) ->
 
 def average_precision(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Area under the precision-recall steps, ties taken together (scikit-learn's definition)."""
-    positives = int(labels.sum())
-    if positives == 0:
-        return 0.0
-    order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    ends = np.flatnonzero(np.append(ordered[:-1] != ordered[1:], True))
-    found = np.cumsum(labels[order])[ends]
-    precision = found / (ends + 1)
-    return float(np.sum(np.diff(found, prepend=0) / positives * precision))
+    return ScoredPairs(scores, labels).average_precision(np.arange(len(labels)))
+
+
+class ScoredPairs:
+    """N scored pairs whose average precision is wanted on many resamples: sorted once.
+
+    Args:
+        scores: N similarities.
+        labels: N times 0 or 1.
+    """
+
+    def __init__(self, scores: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
+        self._places = np.unique(-scores, return_inverse=True)[1]
+        self._labels = labels
+
+    def average_precision(self, rows: NDArray[np.int64]) -> float:
+        """Equal to ``average_precision(scores[rows], labels[rows])``; rows may repeat."""
+        places, labels = self._places[rows], self._labels[rows]
+        positives = int(labels.sum())
+        if positives == 0:
+            return 0.0
+        found = np.cumsum(np.bincount(places, weights=labels))
+        above = np.cumsum(np.bincount(places))
+        gained = np.diff(found, prepend=0.0)
+        # Places that no row took gain nothing; the first of them may have nothing above it.
+        return float(np.sum(gained / positives * found / np.maximum(above, 1)))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from opengte.evaluation.measurement import Embedder, Measurement, pair_items, unit
 from opengte.evaluation.tasks import StsTask
 from opengte.metrics.bootstrap import statistic_interval
-from opengte.metrics.correlation import pearson, spearman
+from opengte.metrics.correlation import RankedPairs, pearson, spearman
 
 
 def measure_sts(task: StsTask, embedder: Embedder, *, seed: int = 0) -> Measurement:
@@ -24,9 +24,7 @@ def measure_sts(task: StsTask, embedder: Embedder, *, seed: int = 0) -> Measurem
         metrics[f"{name}_spearman"] = spearman(similarities[name], gold)
         metrics[f"{name}_pearson"] = pearson(similarities[name], gold)
     cosine = similarities["cosine"]
-    interval = statistic_interval(
-        len(gold), lambda rows: spearman(cosine[rows], gold[rows]), seed=seed
-    )
+    interval = statistic_interval(len(gold), RankedPairs(cosine, gold).spearman, seed=seed)
     return Measurement(
         main_metric="cosine_spearman",
         metrics=metrics,

@@ -11,11 +11,12 @@ from opengte.metrics.bootstrap import (
     paired_p_value,
     statistic_interval,
 )
-from opengte.metrics.correlation import pearson, spearman
+from opengte.metrics.correlation import RankedPairs, pearson, spearman
 from opengte.metrics.ranking import evaluate_run, mean_of, rank_documents
 
 __all__ = [
     "Interval",
+    "RankedPairs",
     "clustered_interval",
     "evaluate_run",
     "hierarchical_interval",

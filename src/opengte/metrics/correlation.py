@@ -13,10 +13,36 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
 
     A constant list orders nothing: the answer is then 0.0, where scipy gives NaN.
     """
-    from scipy.stats import rankdata
+    pairs = RankedPairs(a, b)
+    return pairs.spearman(np.arange(len(pairs)))
 
-    first, second = _checked(a, b)
-    return pearson(rankdata(first), rankdata(second))
+
+class RankedPairs:
+    """N pairs of numbers whose Spearman is wanted on many resamples: sorted once, then counted.
+
+    Args:
+        a: N numbers.
+        b: N numbers.
+    """
+
+    def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
+        first, second = _checked(a, b)
+        self._places = [np.unique(values, return_inverse=True)[1] for values in (first, second)]
+
+    def __len__(self) -> int:
+        return len(self._places[0])
+
+    def spearman(self, rows: NDArray[np.int64]) -> float:
+        """Equal to ``spearman(a[rows], b[rows])``; rows may repeat."""
+        return pearson(*(_mean_ranks(places[rows]) for places in self._places))
+
+
+def _mean_ranks(places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Ranks from 1 of values that are given as positions among the sorted distinct ones."""
+    counts = np.bincount(places)
+    ends = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (ends - (counts - 1) / 2)[places]
+    return ranks
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> float:

@@ -14,7 +14,7 @@ from opengte.metrics.clustering import (
     normalised_mutual_information,
     v_measure,
 )
-from opengte.metrics.correlation import pearson, spearman
+from opengte.metrics.correlation import RankedPairs, pearson, spearman
 
 lists = st.lists(st.tuples(st.integers(-5, 5), st.floats(-1e6, 1e6)), min_size=3, max_size=40)
 
@@ -64,3 +64,10 @@ def test_renamed_clusters_are_the_same_partition():
 def test_cluster_accuracy_counts_the_best_one_to_one_naming():
     assert cluster_accuracy(["a", "a", "a", "b"], [0, 0, 1, 1]) == pytest.approx(0.75)
     assert v_measure(["a", "a", "b", "b"], [0, 1, 0, 1]) == pytest.approx(0.0, abs=1e-12)
+
+
+@given(rows=lists, seed=st.integers(0, 99))
+def test_ranked_pairs_equal_spearman_on_every_resample(rows, seed):
+    a, b = np.array(rows, dtype=float).T
+    drawn = np.random.default_rng(seed).integers(0, len(a), size=len(a))
+    assert RankedPairs(a, b).spearman(drawn) == pytest.approx(spearman(a[drawn], b[drawn]))

@@ -12,6 +12,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from opengte.errors import ConfigError, ModelFolderError
 from opengte.text import tokenizer as tokenizer_module
 from opengte.text.tokenizer import Tokenizer
+from opengte.text.truncation import shared_room
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "query", ":", "the", "cat", "sat", "on", "mat", "##s"]
 
@@ -207,3 +208,39 @@ def test_no_room_for_text_is_refused(tiny):
 def test_a_wrong_number_of_prompt_lengths_is_refused(tiny):
     with pytest.raises(ConfigError, match="prompt_characters names 1 texts, there are 2"):
         tiny.encode(["the", "cat"], max_tokens=9, prompt_characters=[1])
+
+
+def test_a_closing_token_is_appended_once_and_written_down(tmp_path):
+    vocabulary = {"a": 0, "b": 1, "<end>": 2, "<s>": 3}
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain = Tokenizer(backend)
+    closing = plain.appending("<end>")
+    assert ids(plain, "a b") == [0, 1]
+    assert ids(closing, "a b") == [0, 1, 2]
+    assert ids(closing, "a b a b", max_tokens=3) == [0, 1, 2]
+    assert closing.appending("<end>") is closing
+    closing.save(tmp_path)
+    again = Tokenizer.from_folder(tmp_path)
+    assert ids(again, "a b") == [0, 1, 2]
+    assert again.fingerprint != plain.fingerprint
+    with pytest.raises(ConfigError, match="no token '<eos>' to put after texts"):
+        plain.appending("<eos>")
+
+
+def test_a_closing_token_stands_behind_the_special_tokens(tiny):
+    closing = tiny.appending("mat")
+    assert ids(closing, "the cat") == [2, 6, 7, 3, 10]
+    assert ids(tiny, "the cat") == [2, 6, 7, 3]
+
+
+@given(first=st.integers(0, 60), second=st.integers(0, 60), room=st.integers(2, 70))
+def test_a_pair_shares_its_room_cutting_the_longer_first(first, second, room):
+    kept = shared_room(first, second, room)
+    sizes = [first, second]
+    while sum(sizes) > room:  # one token at a time from the longer; the first goes on a tie
+        sizes[0 if sizes[0] > sizes[1] or (sizes[0] == sizes[1] and first > second) else 1] -= 1
+    assert sum(kept) == min(room, first + second)
+    assert kept[0] <= first
+    assert kept[1] <= second
+    assert max(abs(kept[0] - sizes[0]), abs(kept[1] - sizes[1])) <= 1

