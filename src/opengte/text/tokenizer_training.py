@@ -1,9 +1,15 @@
-"""A corpus -> a tokenizer of its own, in the three forms that backbones use."""
+"""A corpus -> a tokenizer of its own, in the three forms that backbones use.
+
+The same texts give the same WordPiece and BPE vocabulary, ids included. Unigram's do not: its
+trainer adds up probabilities in the order of a hash table, and pieces at the edge of the
+vocabulary come and go with the last bits of those sums.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,16 +60,19 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         DataError: no text, or too little of it for a single piece.
     """
     roles = BERT_ROLES if config.kind == "wordpiece" else ROBERTA_ROLES
-    backend, trainer = _untrained(config, list(roles.values()))
     count = 0
 
-    def counted() -> Iterable[str]:
+    def counted() -> Iterator[str]:
         nonlocal count
         for text in texts:
             count += 1
             yield text
 
-    backend.train_from_iterator(counted(), trainer)
+    if config.kind == "wordpiece":
+        backend = _trained_wordpiece(counted(), config, list(roles.values()))
+    else:
+        backend, trainer = _untrained(config, list(roles.values()))
+        backend.train_from_iterator(counted(), trainer)
     learned = backend.get_vocab_size() - len(roles)
     if count == 0 or learned <= 0:
         raise DataError(f"a tokenizer needs text to learn from; got {count} texts")
@@ -79,21 +88,84 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     return Tokenizer(backend, config=settings, files=files)
 
 
+COPIES_A_TEXT = 1024
+"""Repetitions of one word handed to the trainer at once."""
+
+
+def _trained_wordpiece(
+    texts: Iterable[str], config: TokenizerConfig, special: list[str]
+) -> tokenizers.Tokenizer:
+    """Train with the ids of all single characters fixed beforehand.
+
+    The trainer numbers ``##c`` in the order of a hash table and breaks ties between merges by
+    these ids; two runs then learn different words. Words are counted here, so that every
+    character is known before it starts; it takes them as special tokens, which have the order
+    they are given in.
+    """
+    normalizer = normalizers.BertNormalizer(lowercase=config.lower_case)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        pieces = splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        words.update(word for word, _ in pieces)
+    words, characters = _frequent_characters(words, config.vocab_size - len(special))
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=[*special, *characters],
+        show_progress=False,
+    )
+    backend.train_from_iterator(_repeated(words), trainer)
+    written = json.loads(backend.to_str())
+    # Characters are ordinary pieces again; as added tokens they would be cut out of words.
+    written["added_tokens"] = [one for one in written["added_tokens"] if one["content"] in special]
+    backend = tokenizers.Tokenizer.from_str(json.dumps(written))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = splitter
+    backend.decoder = decoders.WordPiece()
+    return backend
+
+
+def _frequent_characters(words: Counter[str], room: int) -> tuple[Counter[str], list[str]]:
+    """Words spelled in the ``room`` most frequent characters, and these characters.
+
+    A character is one entry where it begins a word and another, ``##c``, where it goes on.
+    """
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for place, character in enumerate(word):
+            counts[character if place == 0 else f"##{character}"] += count
+    kept: set[str] = set()
+    for form in sorted(counts, key=lambda form: (-counts[form], form)):
+        wanted = kept | {form, form.removeprefix("##") or form}  # the trainer adds the plain one
+        if len(wanted) > room:
+            break
+        kept = wanted
+    spelled = Counter(
+        {
+            word: count
+            for word, count in words.items()
+            if word[0] in kept and all(f"##{character}" in kept for character in word[1:])
+        }
+    )
+    return spelled, sorted(kept)
+
+
+def _repeated(words: Counter[str]) -> Iterator[str]:
+    for word, count in words.items():
+        full, rest = divmod(count, COPIES_A_TEXT)
+        for _ in range(full):
+            yield " ".join([word] * COPIES_A_TEXT)
+        if rest:
+            yield " ".join([word] * rest)
+
+
 def _untrained(
     config: TokenizerConfig, special: list[str]
 ) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
     size = config.vocab_size
-    if config.kind == "wordpiece":
-        backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        backend.normalizer = normalizers.BertNormalizer(lowercase=config.lower_case)
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.decoder = decoders.WordPiece()
-        return backend, trainers.WordPieceTrainer(
-            vocab_size=size,
-            min_frequency=config.min_frequency,
-            special_tokens=special,
-            show_progress=False,
-        )
     if config.kind == "bpe":
         backend = tokenizers.Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -54,9 +54,31 @@ def test_transformers_reads_the_folder_with_the_same_ids(config, tmp_path):
     assert theirs("the cat", "a dog")["input_ids"] == pair.ids.tolist()
 
 
-def test_training_is_repeatable(config):
-    first, second = train_tokenizer(CORPUS, config), train_tokenizer(CORPUS, config)
-    assert first.fingerprint == second.fingerprint
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_training_is_repeatable(kind):
+    config = TokenizerConfig(kind=kind, vocab_size=400)
+    fingerprints = {train_tokenizer(CORPUS, config).fingerprint for _ in range(5)}
+    assert len(fingerprints) == 1
+
+
+def test_the_order_of_the_texts_does_not_change_a_wordpiece_vocabulary():
+    config = TokenizerConfig(vocab_size=200)
+    forward, backward = train_tokenizer(CORPUS, config), train_tokenizer(CORPUS[::-1], config)
+    assert forward.fingerprint == backward.fingerprint
+
+
+def test_a_wordpiece_vocabulary_stays_within_its_size_when_characters_alone_exceed_it():
+    many = [chr(0x4E00 + i) * (1 + i % 3) for i in range(300)] * 3 + ["the cat"] * 500
+    tokenizer = train_tokenizer(many, TokenizerConfig(vocab_size=60))
+    assert tokenizer.vocab_size <= 60
+    (found,) = tokenizer.encode(["the cat"], max_tokens=20)
+    assert tokenizer.token_id("unk_token") not in found.ids
+
+
+def test_characters_of_a_wordpiece_vocabulary_are_not_cut_out_of_words():
+    tokenizer = train_tokenizer(CORPUS, TokenizerConfig(vocab_size=400))
+    (found,) = tokenizer.encode(["tokenizer"], max_tokens=20)
+    assert [tokenizer.backend.id_to_token(int(i)) for i in found.ids[1:-1]] == ["tokenizer"]
 
 
 def test_case_is_kept_where_it_is_asked_for():
