@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import bz2
 import io
 import json
@@ -319,6 +320,38 @@ def test_missing_grammar_is_named_and_counted(
     assert list(read_source(tmp_path, report=report)) == []
     assert next(iter(report.skipped)).startswith("needs an extra: tree-sitter-nothing")
     code_comments.parser_of.cache_clear()
+
+
+def test_a_package_that_trafilatura_lacks_is_a_missing_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "a.html"
+    page.write_text("<html><head><title>a</title></head><body><p>b</p></body></html>")
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **options: Any) -> Any:
+        if name == "trafilatura":  # as lxml >= 5.2 says it, without lxml_html_clean
+            raise ImportError("lxml.html.clean module is now a separate project", name="lxml")
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r'lxml_html_clean is not .*"opengte\[html\]"'):
+        list(read_pairs(page, format="web-page"))
+
+
+def test_a_warc_record_of_a_wrong_length_is_named_and_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("warcio")
+    record = b"WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: 1\r\n\r\nab\r\n\r\n\r\n"
+    (tmp_path / "a.warc").write_bytes(record * 3)
+    with pytest.raises(DataError, match=r"a\.warc:1: .*not as long as its Content-Length says"):
+        list(read_pairs(tmp_path / "a.warc"))
+    report = ReadReport()
+    with pytest.raises(DataError, match="holds no pairs; 5 rows were skipped"):
+        list(read_pairs(tmp_path / "a.warc", on_bad_row="skip", report=report))
+    assert report.skipped["record of a wrong length"] == 2
+    assert capfd.readouterr() == ("", "")
 
 
 def test_latex_accents_become_letters() -> None:

@@ -58,9 +58,18 @@ def _records(stream: Any, path: Path, bad_rows: BadRows) -> Iterator[Any]:
         from warcio.exceptions import ArchiveLoadFailed
     except ImportError as error:
         raise MissingExtraError("warcio", extra="html") from error
-    number = 0
+
+    class QuietIterator(ArchiveIterator):  # type: ignore[misc]
+        INC_RECORD = ""  # what warcio would print; ``err_count`` tells it to us
+
+    number = wrong = 0
     try:
-        for record in ArchiveIterator(stream, no_record_parse=False):
+        records = QuietIterator(stream, no_record_parse=False)
+        for record in records:
+            if records.err_count > wrong:
+                message = "the record before is not as long as its Content-Length says"
+                bad_rows.refuse("record of a wrong length", message, path=path, line=number)
+                wrong = records.err_count
             number += 1
             yield record
     except (ArchiveLoadFailed, EOFError, OSError, ValueError, AttributeError, KeyError) as error:
@@ -93,12 +102,15 @@ def extract_page(content: bytes) -> tuple[str, str] | None:
     """(title, main text) of a page, or None where no main text is found.
 
     Raises:
-        MissingExtraError: trafilatura is not installed.
+        MissingExtraError: trafilatura, or a package that it needs, is not installed.
     """
     try:
         import trafilatura
-    except ImportError as error:
-        raise MissingExtraError("trafilatura", extra="html") from error
+    except ImportError as error:  # of it, or of a package that it imports
+        missing = str(error.name or "").split(".")[0] or "trafilatura"
+        raise MissingExtraError(
+            "lxml_html_clean" if missing == "lxml" else missing, extra="html"
+        ) from error
     try:
         tree = trafilatura.load_html(content)
         if tree is None:
