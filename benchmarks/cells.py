@@ -47,9 +47,10 @@ def machine(*packages: str) -> Row:
 
 
 def commit(*code: str) -> str:
-    """Of the repository; with ``+`` where the measured ``code`` is not as it was committed."""
-    changed = _git("status", "--porcelain", "--", *(code or ("src", "benchmarks")))
-    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
+    """The last that changed the measured ``code``; with ``+`` where changes are not committed."""
+    code = code or ("src", "benchmarks")
+    changed = _git("status", "--porcelain", "--", *code)
+    return (_git("log", "-1", "--format=%h", "--", *code) or "unknown") + ("+" if changed else "")
 
 
 class Cells:
@@ -117,6 +118,7 @@ def write_results(
         print(f"{name:34} {ratio:7.3f}{goal}")
     result = {
         "machine": where,
+        "commit": ", ".join(sorted({row["commit"] for row in rows})),
         "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
         "goals": dict(goals),
         **more,
