@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("OPENGTE_SHARED", ROOT.parent / "shared")) / "data" / "pairs"
 MEGA_BATCHES = 50
+NUM_HELD_OUT = 2500
 
 TextPair = tuple[str, str]
 
@@ -31,6 +32,15 @@ def read_pairs(limit: int = 20_000) -> tuple[str, list[TextPair]]:
     for path in sorted((ROOT / "examples" / "data" / "pairs").rglob("*.jsonl")):
         rows += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return "examples/data/pairs", [(row["query"], row["positive"]) for row in rows][:limit]
+
+
+def hold_out(pairs: list[TextPair]) -> tuple[list[TextPair], list[TextPair]]:
+    """Pairs to train on, and others, with distinct texts, to measure on: the same for all seeds."""
+    unique = list({document: (query, document) for query, document in pairs}.values())
+    unique = list({query: (query, document) for query, document in unique}.values())
+    random.Random(0).shuffle(unique)
+    size = min(NUM_HELD_OUT, len(unique) // 4)
+    return unique[size:], unique[:size]
 
 
 def grouped_batches(

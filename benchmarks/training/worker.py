@@ -21,9 +21,10 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
-from batches import TextPair, grouped_batches, read_pairs
+from batches import TextPair, grouped_batches, hold_out, read_pairs
 
 TEMPERATURE = 0.01
+NUM_QUERIES = 600
 Row = dict[str, Any]
 
 
@@ -42,9 +43,11 @@ class Clock:
     """CPU seconds at the ends of steps."""
 
     def __init__(self) -> None:
-        self.ends = [time.process_time()]
-        self.walls = [time.perf_counter()]
-        self.start_mib = peak_mib()
+        self.restart()
+
+    def restart(self) -> None:
+        """Everything is loaded: what comes now counts."""
+        self.ends, self.walls = [time.process_time()], [time.perf_counter()]
 
     def tick(self) -> None:
         self.ends.append(time.process_time())
@@ -56,13 +59,15 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def train_opengte(settings: Row, batches: list[list[TextPair]], clock: Clock) -> list[int]:
-    """The shipped loop; returns the tokens of each step."""
+def train_opengte(
+    settings: Row, batches: list[list[TextPair]], clock: Clock, output: Path
+) -> list[int]:
+    """The shipped loop, saved in ``output`` where it is evaluated; the tokens of each step."""
     import numpy as np
     import torch
 
     from opengte.losses.config import ImprovedContrastiveConfig
-    from opengte.models.weights import load_encoder
+    from opengte.models.weights import load_encoder, save_encoder
     from opengte.records import Batch
     from opengte.training.config import TrainingConfig
     from opengte.training.loop import train
@@ -88,6 +93,8 @@ def train_opengte(settings: Row, batches: list[list[TextPair]], clock: Clock) ->
     config = TrainingConfig(
         num_steps=len(batches),
         learning_rate=5e-5,
+        weight_decay=0.0,  # the peer's default
+        seed=settings.get("seed", 0),
         precision=settings["precision"],
         dropout=settings["dropout"],
         attention_dropout=settings["dropout"],
@@ -95,6 +102,7 @@ def train_opengte(settings: Row, batches: list[list[TextPair]], clock: Clock) ->
         **settings.get("training", {}),
     )
     with tempfile.TemporaryDirectory() as folder:
+        clock.restart()
         train(
             encoder,
             Fixed(),
@@ -105,11 +113,15 @@ def train_opengte(settings: Row, batches: list[list[TextPair]], clock: Clock) ->
         )
         lines = [json.loads(x) for x in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     settings["losses"] = [round(line["loss"], 5) for line in lines]
+    if settings.get("evaluate"):
+        save_encoder(encoder, output)
     return [line["num_tokens"] for line in lines]
 
 
-def train_peer(settings: Row, batches: list[list[TextPair]], clock: Clock) -> list[int]:
-    """sentence-transformers' trainer with the loss of the same form; the tokens of each step."""
+def train_peer(
+    settings: Row, batches: list[list[TextPair]], clock: Clock, output: Path
+) -> list[int]:
+    """sentence-transformers' trainer with the loss of the same form; as ``train_opengte``."""
     import torch
     from datasets import Dataset
     from sentence_transformers import (
@@ -170,6 +182,7 @@ def train_peer(settings: Row, batches: list[list[TextPair]], clock: Clock) -> li
             num_train_epochs=1,
             learning_rate=5e-5,
             warmup_steps=0.05,
+            seed=settings.get("seed", 0),
             bf16=settings["precision"] == "bfloat16",
             use_cpu=True,
             save_strategy="no",
@@ -181,15 +194,37 @@ def train_peer(settings: Row, batches: list[list[TextPair]], clock: Clock) -> li
         trainer = SentenceTransformerTrainer(
             model=model, args=arguments, train_dataset=dataset, loss=loss, callbacks=[Tick()]
         )
-        clock.tick()
-        clock.ends, clock.walls = clock.ends[-1:], clock.walls[-1:]
+        clock.restart()
         trainer.train()
+    if settings.get("evaluate"):
+        model.save_pretrained(str(output))
     return tokens
+
+
+def evaluate(folder: Path, held_out: list[TextPair]) -> dict[str, float]:
+    """nDCG@10 of each of the first queries over all held-out documents, by one evaluator."""
+    from opengte.metrics.ranking import evaluate_run
+    from opengte.models.weights import load_encoder
+
+    encoder = load_encoder(folder, max_tokens=128)
+    queries, documents = zip(*held_out, strict=True)
+    scores = encoder.encode(queries[:NUM_QUERIES]) @ encoder.encode(documents).T
+    best = (-scores).argsort(axis=1)[:, :10]
+    run = {
+        str(query): {str(place): float(scores[query, place]) for place in places}
+        for query, places in enumerate(best)
+    }
+    qrels = {query: {query: 1} for query in run}
+    return evaluate_run(qrels, run, ("ndcg@10",))["ndcg@10"]
 
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
     source, pairs = read_pairs()
+    if settings.get("evaluate"):
+        pairs, held_out = hold_out(pairs)
+        if settings["steps"] == 0:
+            return report_evaluation(settings, model_folder(settings), held_out)
     batches = grouped_batches(
         pairs,
         batch_size=settings["batch_size"],
@@ -198,20 +233,36 @@ def main() -> None:
     )
     clock = Clock()
     run = train_opengte if settings["system"] == "opengte" else train_peer
-    tokens = run(settings, batches, clock)
     skip = settings.get("warmup_steps", 1)
-    seconds = clock.ends[-1] - clock.ends[skip]
-    row = {
-        **settings,
-        "pairs_from": source,
-        "cpu_seconds": round(seconds, 3),
-        "wall_seconds": round(clock.walls[-1] - clock.walls[skip], 3),
-        "tokens": sum(tokens[skip:]),
-        "tokens_per_cpu_second": round(sum(tokens[skip:]) / seconds, 1),
-        "pairs_per_cpu_second": round(settings["steps"] * settings["batch_size"] / seconds, 2),
-        "peak_mib": round(peak_mib(), 1),
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "model"
+        tokens = run(settings, batches, clock, output)
+        seconds = clock.ends[-1] - clock.ends[skip]
+        row = {
+            **settings,
+            "pairs_from": source,
+            "cpu_seconds": round(seconds, 3),
+            "wall_seconds": round(clock.walls[-1] - clock.walls[skip], 3),
+            "tokens": sum(tokens[skip:]),
+            "tokens_per_cpu_second": round(sum(tokens[skip:]) / seconds, 1),
+            "pairs_per_cpu_second": round(settings["steps"] * settings["batch_size"] / seconds, 2),
+            "peak_mib": round(peak_mib(), 1),
+        }
+        if settings.get("evaluate"):
+            row |= scores_of(output, held_out)
     print(json.dumps(row))
+    return None
+
+
+def scores_of(folder: Path, held_out: list[TextPair]) -> Row:
+    values = list(evaluate(folder, held_out).values())
+    mean = round(sum(values) / len(values), 5)
+    return {"ndcg@10": mean, "per_query": [round(value, 4) for value in values]}
+
+
+def report_evaluation(settings: Row, folder: Path, held_out: list[TextPair]) -> None:
+    nothing = {"tokens_per_cpu_second": 0.0, "pairs_per_cpu_second": 0.0, "peak_mib": peak_mib()}
+    print(json.dumps({**settings, **nothing, **scores_of(folder, held_out)}))
 
 
 if __name__ == "__main__":
