@@ -6,6 +6,7 @@ A group is what is held out as a whole (a package, a folder); a component joins 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ def split_by_group(
     num_dev: int | None = None,
     dev_share: float = 0.05,
     largest_group: float = 1.5,
+    most_counted: float = math.inf,
     seed: int = 0,
 ) -> Split:
     """Hold out whole groups, then drop from the training side what is too like them.
@@ -72,6 +74,8 @@ def split_by_group(
         num_dev: least number of dev items (before dropping); None = ``dev_share``.
         dev_share: part of N, in [0, 1).
         largest_group: of a group that is held out, as a share of its part's wanted size.
+        most_counted: items of one group that count towards its part's wanted size, as a share
+            of it: where queries are drawn evenly over groups, the rest of a large one adds none.
         seed: of the order.
 
     Raises:
@@ -97,7 +101,8 @@ def split_by_group(
             f"group(s), {names[:3].tolist()}; use a finer group, such as the folder"
         )
     numbers = numbers.reshape(-1)
-    part = _parts_of_groups(np.bincount(numbers), wanted, largest_group, seed)[numbers]
+    sizes = np.bincount(numbers)
+    part = _parts_of_groups(sizes, wanted, largest_group, most_counted, seed)[numbers]
     return _drop_crossing(part, components)
 
 
@@ -125,13 +130,17 @@ _TEST, _DEV, _TRAIN, _DROPPED = range(4)
 
 
 def _parts_of_groups(
-    sizes: NDArray[np.int64], wanted: Sequence[int], largest: float, seed: int
+    sizes: NDArray[np.int64],
+    wanted: Sequence[int],
+    largest: float,
+    most_counted: float,
+    seed: int,
 ) -> NDArray[np.int64]:
     """A part for each group. The last group that is left always trains."""
     parts = np.full(len(sizes), _TRAIN)
     order = np.random.default_rng(seed).permutation(len(sizes)).tolist()
     for part, number in enumerate(wanted):
-        taken = 0
+        taken = 0.0
         keep_for_later = 1 + sum(later > 0 for later in wanted[part + 1 :])
         # First those that fit; if they do not suffice, the smallest of the others.
         fitting = [g for g in order if sizes[g] <= largest * number]
@@ -140,10 +149,11 @@ def _parts_of_groups(
             left = number - taken
             if left <= 0 or len(order) <= keep_for_later:
                 break
-            if sizes[group] > left + 0.5 * number and group in fitting:
+            counted = min(float(sizes[group]), max(1.0, most_counted * number))
+            if counted > left + 0.5 * number and group in fitting:
                 continue
             parts[group] = part
-            taken += int(sizes[group])
+            taken += counted
             order.remove(group)
     return parts
 

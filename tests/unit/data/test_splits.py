@@ -92,3 +92,16 @@ def test_identical_queries_are_merged_in_order() -> None:
     assert merged.first.tolist() == [0, 1, 3, 4]
     assert [m.tolist() for m in merged.members] == [[0, 2], [1], [3], [4]]
     assert merge_identical_queries([]).members == ()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_group_counts_no_more_than_it_may(seed):
+    """Groups of 12 rows; a part of 20 holds two of them, or ten where each counts for two."""
+    groups = [f"g{n // 12}" for n in range(12 * 40)]
+
+    def held_out(**options):
+        split = split_by_group(groups, [], num_test=20, num_dev=0, seed=seed, **options)
+        return len({groups[i] for i in split.test.tolist()})
+
+    assert held_out() == 2
+    assert held_out(most_counted=0.1) == 10

@@ -36,8 +36,10 @@ def pairs_of(groups: list[int]) -> list[Pair]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 11), min_size=60, max_size=90), st.integers(0, 5))
-def test_no_group_and_no_component_stands_in_two_parts(groups: list[int], seed: int) -> None:
+@given(st.lists(st.integers(0, 11), min_size=60, max_size=90), st.booleans(), st.integers(0, 5))
+def test_no_group_and_no_component_stands_in_two_parts(
+    groups: list[int], embedded: bool, seed: int
+) -> None:
     pairs = pairs_of(groups)
     # Some rows copy the answer of another row.
     for i in range(0, len(pairs), 9):
@@ -45,7 +47,10 @@ def test_no_group_and_no_component_stands_in_two_parts(groups: list[int], seed: 
     components = row_components(pairs, threshold=0.7)
     if len(set(groups)) < 4:
         return
-    split = hold_out(pairs, components, [True] * len(pairs), num_test=12, num_dev=6, seed=seed)
+    askable = [True] * len(pairs)
+    split = hold_out(
+        pairs, components, askable, num_test=12, num_dev=6, embedded=embedded, seed=seed
+    )
     parts = {"train": split.train, "dev": split.dev, "test": split.test}
     for facts in ([pair.group for pair in pairs], components.tolist()):
         seen = [{facts[i] for i in rows.tolist()} for rows in parts.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +13,10 @@ from opengte.data.splits import Split, split_by_group
 from opengte.records import Pair
 
 LARGEST_HELD_OUT_SHARE = 0.3
-LARGEST_GROUP_SHARE = 0.3
+LARGEST_GROUP_SHARE = 0.4
 """Of a held-out part: many small packages make a better test than one large one."""
+MOST_COUNTED_SHARE = 0.06
+"""Of a held-out part, from one package: about what an even draw takes from it."""
 MARGIN = 1.25
 """Rows held out per query wanted: some fall away as copies of one another."""
 
@@ -39,11 +42,13 @@ def hold_out(
     *,
     num_test: int,
     num_dev: int,
+    embedded: bool,
     seed: int,
 ) -> Split:
     """Hold out whole groups until they hold ``num_test`` and ``num_dev`` askable rows.
 
-    Of a small corpus fewer are held out: at most ``LARGEST_HELD_OUT_SHARE`` of its rows.
+    Of a small corpus fewer are held out: at most ``LARGEST_HELD_OUT_SHARE`` of its rows. Of the
+    embedded one, packages large and small are, and a large one counts no more than it is asked.
     """
     num_askable = max(1, sum(askable))
     wanted = (num_test + num_dev) * MARGIN * len(pairs) / num_askable
@@ -54,5 +59,6 @@ def hold_out(
         num_test=max(1, round(num_test * scale)),
         num_dev=max(1, round(num_dev * scale)),
         largest_group=LARGEST_GROUP_SHARE,
+        most_counted=MOST_COUNTED_SHARE if embedded else math.inf,
         seed=seed,
     )

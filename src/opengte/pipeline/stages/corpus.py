@@ -112,13 +112,27 @@ class Corpus:
 def _read(config: CorpusStage, context: StageContext) -> tuple[Collected, Collected, str]:
     """What the packages gave, what the user's paths gave, and a fingerprint of both."""
     files: list[SourceFile] = standard_library_files() if config.standard_library else []
-    for name in config.packages:
+    installed, absent = _installed(config.packages)
+    for name in installed:
         files.extend(package_files(name, seed=context.seed))
+    if absent:
+        context.console.line(f"  not installed, so not read: {', '.join(absent)}")
     label = context.console.progress("reading source files", unit="files")
     embedded = collect(files, minimum_statements=config.minimum_statements, progress=label)
     own = _read_paths(config, context.console.progress("reading your files", unit="files"))
     fingerprint = files_fingerprint([*files, *_path_files(config.paths, ReadReport())])
     return embedded, own, fingerprint
+
+
+def _installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The packages that are there, and those that are not.
+
+    A dependency's dependency may go with its next version; that must not stop a run. Where none
+    of several is there, all count as there, so that reading the first says what is wrong.
+    """
+    versions = package_versions(names, standard_library=False)
+    absent = [name for name in names if name not in versions]
+    return (list(versions), absent) if versions else (list(names), [])
 
 
 def _read_paths(config: CorpusStage, progress: Progress) -> Collected:
@@ -201,6 +215,7 @@ def _split(
         askable,
         num_test=num_test,
         num_dev=config.dev_queries,
+        embedded=not config.paths,
         seed=seed,
     )
     held = set(components[[*split.dev.tolist(), *split.test.tolist()]].tolist())
