@@ -1,11 +1,12 @@
 """Do mined negatives beat random ones, and which rule earns its place?
 
-    python benchmarks/mining/run.py --json benchmarks/mining/results.json
+    python benchmarks/mining/run.py --json benchmarks/mining/results.json [--minutes 5]
     python benchmarks/mining/run.py --quick
 
 Corpora, arms and settings stand in CORPORA.md, written before the first run. The corpora are read
-from the shared folder (``OPENGTE_SHARED``, else ``../shared`` beside the repository). A run that
-was stopped goes on: finished (corpus, arm, seed) cells are kept beside the JSON file.
+from the shared folder (``OPENGTE_SHARED``, else ``../shared`` beside the repository). Finished
+(corpus, arm, seed) cells are kept beside the JSON file, so a run that was stopped goes on;
+``--minutes`` stops it after the cell in which they are over (exit code 3 while cells are missing).
 """
 
 from __future__ import annotations
@@ -74,9 +75,11 @@ ARMS: dict[str, MiningRules | None] = {
     "default": DEFAULT,
     "default_drawn": replace(DEFAULT, sampling="random", top_k=30),
 }
-BATCH, NUM_STEPS, MAX_TOKENS = 32, 50, 96
-LEARNING_RATE, TEMPERATURE = 5e-5, 0.05
-NUM_READ, NUM_TRAIN = 12_000, BATCH * NUM_STEPS
+BATCH, NUM_STEPS, MAX_TOKENS = 32, 10, 48
+LEARNING_RATE, TEMPERATURE = 1e-4, 0.05
+NUM_READ = 8_000
+NUM_TEST, NUM_DEV = 1_600, 500  # pairs that go to each part, and so about the size of its pool
+TEST_QUERIES, DEV_QUERIES = 1_000, 200
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,11 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Corpus:
-    """One corpus, split."""
+    """One corpus, split: pairs to train on, pairs whose documents are mined, and two test beds."""
 
     name: str
     train: list[Pair]
+    known: list[Pair]
     dev: HeldOut
     test: HeldOut
 
@@ -103,30 +107,48 @@ def main() -> None:
     """Run the cells that are missing, then pool."""
     options = parse()
     cells = options.json.with_suffix(".cells") if options.json else Path(tempfile.mkdtemp())
-    for name in options.corpora:
-        paths = {
-            (arm, seed): cells / f"{name}-{arm}-{seed}-{options.steps}.json"
-            for seed in range(options.seeds)
-            for arm in ["base", *options.arms]
-        }
-        missing = [cell for cell, path in paths.items() if not path.exists()]
-        if not missing:
-            continue
-        corpus = read_corpus(name, options)
-        with tempfile.TemporaryDirectory() as folder:
-            for arm, seed in missing:
-                cell = run_cell(corpus, arm, seed, Path(folder), options)
-                write_json(paths[arm, seed], cell)
+    if not fill(cells, options):
+        raise SystemExit(3)
+    report = pool(cells, options)
+    print_report(report)
+    if options.json:
+        write_json(options.json, report)
+
+
+def fill(cells: Path, options: argparse.Namespace) -> bool:
+    """Run missing cells, one seed of all corpora after another; whether all are there."""
+    started = time.monotonic()
+    corpora: dict[str, Corpus] = {}
+    for seed in range(options.seeds):
+        for name in options.corpora:
+            for arm in arms_of(seed, options):
+                path = cell_path(cells, name, arm, seed, options)
+                if path.exists():
+                    continue
+                if options.minutes and time.monotonic() - started > 60 * options.minutes:
+                    return False
+                if name not in corpora:
+                    corpora[name] = read_corpus(name, options)
+                cell = run_cell(corpora[name], arm, seed, cells / "mined" / name, options)
+                write_json(path, cell)
                 print(
                     f"{name:28} {arm:15} seed {seed}  dev {np.mean(cell['dev']):.4f}  "
                     f"test {np.mean(cell['test']):.4f}  filled {cell['filled']:.1%}  "
                     f"{cell['cpu_seconds']:.0f} s",
                     flush=True,
                 )
-    report = pool(cells, options)
-    print_report(report)
-    if options.json:
-        write_json(options.json, report)
+    return True
+
+
+def arms_of(seed: int, options: argparse.Namespace) -> list[str]:
+    """The base model is the same for every seed: it is measured with the first."""
+    return [*(["base"] if seed == 0 else []), *options.arms]
+
+
+def cell_path(cells: Path, name: str, arm: str, seed: int, options: argparse.Namespace) -> Path:
+    """Where one cell is kept."""
+    seed = 0 if arm == "base" else seed
+    return cells / f"{name}-{arm}-{seed}-{options.steps}.json"
 
 
 def parse() -> argparse.Namespace:
@@ -136,6 +158,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=NUM_STEPS)
+    parser.add_argument("--minutes", type=float, default=None, help="stop after so many")
     parser.add_argument("--corpora", nargs="*", default=list(CORPORA))
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--device", default="cpu")
@@ -143,7 +166,7 @@ def parse() -> argparse.Namespace:
     options.read = NUM_READ
     if options.quick:
         options.corpora, options.seeds, options.steps = ["medquad"], 1, 6
-        options.arms, options.read = ["random", "top", "default"], 1_500
+        options.arms, options.read = ["random", "top", "default"], 3_000
     return options
 
 
@@ -160,22 +183,20 @@ def read_corpus(name: str, options: argparse.Namespace) -> Corpus:
         near_duplicate_groups([pair.query for pair in drawn]),
         near_duplicate_groups([pair.positive for pair in drawn]),
     ]
-    num_test = min(4_000, int(0.42 * len(drawn)))
     split = split_by_group(
-        [str(label) for label in components[1]],
-        components,
-        num_test=num_test,
-        num_dev=int(0.4 * num_test),
+        [str(label) for label in components[1]], components, num_test=NUM_TEST, num_dev=NUM_DEV
     )
     num_train = BATCH * options.steps
     if len(split.train) < num_train:
         raise SystemExit(f"{name} leaves {len(split.train)} training pairs, {num_train} are needed")
     documents = components[1].tolist()
+    known = [drawn[row] for row in split.train.tolist()]
     return Corpus(
         name,
-        [drawn[row] for row in split.train[:num_train].tolist()],
-        hold_out(drawn, split.dev.tolist(), documents, 400),
-        hold_out(drawn, split.test.tolist(), documents, 1_000),
+        known[:num_train],
+        known,
+        hold_out(drawn, split.dev.tolist(), documents, DEV_QUERIES),
+        hold_out(drawn, split.test.tolist(), documents, TEST_QUERIES),
     )
 
 
@@ -239,21 +260,25 @@ def with_negatives(
             teacher = BM25Teacher(tokenizer="code" if code else "words")
         mined = mine_negatives(
             corpus.train,
-            None,
+            corpus_of_pairs(corpus.known),
             teacher,
             replace(rules, seed=seed),
             folder=folder / f"{arm}-{seed}",
+            known_pairs=corpus.known,
             cache_folder=folder / "corpus",
         ).pairs
     rng = np.random.default_rng(seed)
-    documents = [document.text for document in corpus_of_pairs(corpus.train)]
+    documents = [document.text for document in corpus_of_pairs(corpus.known)]
+    answers: dict[str, set[str]] = {}
+    for pair in corpus.known:
+        answers.setdefault(pair.query, set()).add(pair.positive)
     complete, missing = [], 0
     for pair in mined:
         negatives = list(pair.negatives)
         missing += NUM_NEGATIVES - len(negatives)
         while len(negatives) < NUM_NEGATIVES:
             text = documents[int(rng.integers(len(documents)))]
-            if text != pair.positive and text not in negatives:
+            if text not in answers[pair.query] and text not in negatives:
                 negatives.append(text)
         complete.append(replace(pair, negatives=tuple(negatives), negative_scores=()))
     return complete, missing / (NUM_NEGATIVES * len(complete)) if rules is not None else 0.0
@@ -299,7 +324,7 @@ def pool(cells: Path, options: argparse.Namespace) -> dict[str, Any]:
         for name in options.corpora:
             for arm in values:
                 found = [
-                    json.loads((cells / f"{name}-{arm}-{seed}-{options.steps}.json").read_text())
+                    json.loads(cell_path(cells, name, arm, seed, options).read_text())
                     for seed in range(options.seeds)
                 ]
                 values[arm].append(np.array([cell[part] for cell in found]))
@@ -320,10 +345,30 @@ def pool(cells: Path, options: argparse.Namespace) -> dict[str, Any]:
             "learning_rate": LEARNING_RATE,
             "temperature": TEMPERATURE,
             "max_tokens": MAX_TOKENS,
+            "num_read": options.read,
         },
+        "filled": shares_filled(cells, options),
         "ratios": {},
         "goals": {},
         "rows": rows,
+    }
+
+
+def shares_filled(cells: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Share of negatives that a rule did not leave and random documents replaced."""
+    return {
+        name: {
+            arm: float(
+                np.mean(
+                    [
+                        json.loads(cell_path(cells, name, arm, seed, options).read_text())["filled"]
+                        for seed in range(options.seeds)
+                    ]
+                ).round(4)
+            )
+            for arm in options.arms
+        }
+        for name in options.corpora
     }
 
 
