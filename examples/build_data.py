@@ -3,9 +3,10 @@
 Enough for the examples, for tiny recipes and for a first look at the formats; too little for a
 good model. Nothing here stands in the general slice, so that it stays a fair test.
 
-    python examples/build_data.py --shared SHARED/data
+    python examples/build_data.py --shared SHARED/data --wordnet /usr/share/wordnet
 
-A function of the sources, ``SEED`` and the standard library of the Python that runs it.
+A function of the sources, ``SEED`` and the standard library of the Python that runs it; WordNet
+3.0 is Debian's package ``wordnet-base``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+from wordnet_sentences import SIMILARITY, Change, changes, read_synsets
 
 from opengte import atomic
+from opengte.text.text_keys import jaccard, shingles, words
 
 SEED = 4
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "examples/data"
 GENERAL = ROOT / "src/opengte/recipes/general"
 MAX_WORDS = 120
+HELD_OUT_WORDS = 60
+NEAR = 0.5
 Row = dict[str, Any]
 
 MODULES = (
@@ -126,6 +131,24 @@ def documented_functions(source: bytes, name: str) -> Iterator[Row]:
         }
 
 
+def commands(shared: Path) -> Iterator[Row]:
+    """English task descriptions, the command that does it, and commands of the same program."""
+    english = re.compile(r"\b(the|a|an|with|from|and|using|specific)\b", re.IGNORECASE)
+    by_program: dict[str, list[Row]] = defaultdict(list)
+    for row in rows_of(shared, "tldr_commands"):
+        if row["query"].isascii() and row["positive"].isascii() and english.search(row["query"]):
+            by_program[row["positive"].split()[0]].append(row)
+    for program, rows in by_program.items():
+        distinct = list({row["positive"]: row for row in rows}.values())
+        if len(distinct) >= NUM_COMMANDS:
+            generator = random.Random(f"{SEED}/{program}")
+            row = distinct[generator.randrange(len(distinct))]
+            others = [other["positive"] for other in distinct if other is not row]
+            wrong = generator.sample(others, NUM_COMMANDS - 1)
+            texts = {"query": row["query"], "positive": row["positive"], "negatives": wrong}
+            yield {**texts, "group": program}
+
+
 PARTS = (
     Part(
         "title_body.jsonl",
@@ -157,7 +180,17 @@ PARTS = (
         "(question, answer, wrong answers)",
         *(600, "CC-BY-SA-4.0", "OpenTriviaQA (uberspot/OpenTriviaQA)", negatives),
     ),
+    Part(
+        "commands.jsonl",
+        "(task, command, other commands of that program)",
+        *(500, "CC-BY-4.0", "tldr pages (tldr-pages/tldr)", commands),
+    ),
 )
+NUM_COMMANDS = 6
+NUM_ASKED = 60
+NUM_INFERENCES = (150, 600)
+NUM_GRADED = (150, 500)
+SEARCHED = ("title_body.jsonl", "question_answer.jsonl", "docstring_code.jsonl")
 
 
 def held_out() -> set[str]:
@@ -187,6 +220,129 @@ def chosen(part: Part, shared: Path, forbidden: set[str]) -> list[Row]:
     rows = list(kept.values())
     picked = sorted(random.Random(f"{SEED}/{part.file}").sample(range(len(rows)), part.num_rows))
     return [rows[position] for position in picked]
+
+
+def left_over(
+    part: Part, shared: Path, forbidden: set[str], trained: list[Row], count: int
+) -> list[Row]:
+    """``count`` rows that no training row is near to, and whose texts are all different."""
+    seen = {normalised(row[side]) for row in trained for side in ("query", "positive")} | forbidden
+    known = [shingles(words(row["positive"])) for row in trained]
+    rows = list(part.rows(shared))
+    kept: list[Row] = []
+    for position in random.Random(f"{SEED}/held out/{part.file}").sample(
+        range(len(rows)), len(rows)
+    ):
+        row = rows[position]
+        texts = [normalised(row["query"]), normalised(row["positive"])]
+        if len(row["positive"].split()) > HELD_OUT_WORDS or len(row["positive"]) > 700:
+            continue
+        own = shingles(words(row["positive"]))
+        if seen & set(texts) or len(texts[0].split()) < 2:
+            continue
+        if any(jaccard(own, other) >= NEAR for other in known):
+            continue
+        kept.append(row)
+        seen.update(texts)
+        known.append(own)
+        if len(kept) == count:
+            return kept
+    raise SystemExit(f"{part.file}: only {len(kept)} rows left for the held-out sets")
+
+
+def write_retrieval(held: dict[str, list[Row]], out: Path) -> None:
+    """A BEIR folder: half of the held-out rows are asked, all of them are searched."""
+    corpus, queries, judged = [], [], ["query-id\tcorpus-id\tscore"]
+    for file in SEARCHED:
+        kind = file.removesuffix(".jsonl")
+        for number, row in enumerate(held[file]):
+            name = f"{kind}-{number}"
+            corpus.append({"_id": name, "title": "", "text": row["positive"]})
+            if number < NUM_ASKED:
+                queries.append({"_id": f"q-{name}", "text": row["query"]})
+                judged.append(f"q-{name}\t{name}\t1")
+    atomic.write_text(out / "retrieval/corpus.jsonl", jsonl(corpus))
+    atomic.write_text(out / "retrieval/queries.jsonl", jsonl(queries))
+    atomic.write_text(out / "retrieval/qrels/test.tsv", "\n".join(judged) + "\n")
+
+
+def write_reranking(held: list[Row], out: Path) -> None:
+    """A task and six commands of one program, one of which does it."""
+    rows = []
+    for row in held:
+        answers = [(row["positive"], 1), *((text, 0) for text in row["negatives"])]
+        random.Random(f"{SEED}/{row['query']}").shuffle(answers)
+        rows += [{"query": row["query"], "answer": text, "label": n} for text, n in answers]
+    atomic.write_text(out / "reranking/test.jsonl", jsonl(rows))
+
+
+def write_bitext(held: list[Row], out: Path) -> None:
+    """Sentences and their translations, as MTEB's Tatoeba has them."""
+    lines = [f"{row['query']}\t{row['positive']}" for row in held]
+    atomic.write_text(out / "bitext/cmn-eng.tsv", "\n".join(lines) + "\n")
+
+
+def write_wordnet(wordnet: Path, out: Path) -> None:
+    """Inference and similarity from WordNet's sentences; none is in both train and test."""
+    usable = re.compile(r"(?=(?:\S+ ){3})(?!.*\b(?:not?|never|without|every|all|any|each)\b)", re.I)
+    made = [
+        m for m in changes(read_synsets(wordnet), seed=str(SEED)) if usable.match(m[0].sentence)
+    ]
+    random.Random(f"{SEED}/wordnet").shuffle(made)
+    labels = {"hypernym": "entailment", "synonym": "entailment"}
+    labels |= {"hyponym": "neutral", "antonym": "contradiction"}
+    num_test, num_train = NUM_INFERENCES
+    inference = {
+        label: [c for m in made for c in m if labels.get(c.relation) == label]
+        for label in dict.fromkeys(labels.values())
+    }
+    seen: set[str] = set()
+    for split, count in (("test", num_test), ("train", num_train)):
+        rows, forbidden = [], frozenset(seen)
+        for label, found in inference.items():
+            fresh = [c for c in found if c.sentence not in forbidden]
+            taken = fresh[: count // 3] if split == "test" else fresh[-(count // 3) :]
+            rows += [
+                {"sentence1": c.sentence, "sentence2": c.changed, "label": label} for c in taken
+            ]
+            seen.update(c.sentence for c in taken)
+        random.Random(f"{SEED}/{split}").shuffle(rows)
+        atomic.write_text(out / f"nli/{split}.jsonl", jsonl(rows))
+    graded = [m for m in made if m[0].sentence not in seen]
+    _write_similarity(graded, out)
+
+
+def _write_similarity(made: list[list[Change]], out: Path) -> None:
+    """One change of each sentence; relations in turn, and sentences that have nothing in common."""
+    num_test, num_train = NUM_GRADED
+    rows = []
+    for relation, (change, other) in zip(
+        _in_turn(made), zip(made, made[1:], strict=False), strict=False
+    ):
+        found = {c.relation: c for c in change}
+        if relation == "other":
+            rows.append((change[0].sentence, other[0].sentence, SIMILARITY["other"]))
+        else:
+            rows.append((change[0].sentence, found[relation].changed, SIMILARITY[relation]))
+    test, train = rows[:num_test], rows[num_test + 1 : num_test + 1 + num_train]
+    atomic.write_text(
+        out / "sts/test.jsonl",
+        jsonl({"sentence1": a, "sentence2": b, "score": 5 * s} for a, b, s in test),
+    )
+    atomic.write_text(
+        out / "pairs/graded.jsonl",
+        jsonl({"query": a, "positive": b, "score": s} for a, b, s in train),
+    )
+
+
+def _in_turn(made: list[list[Change]]) -> Iterator[str]:
+    """Of the relations that a sentence offers the one that was taken least often."""
+    taken = dict.fromkeys(SIMILARITY, 0)
+    for found in made:
+        offered = {c.relation for c in found} & set(SIMILARITY) | {"other"}
+        relation = min(sorted(offered), key=lambda name: taken[name])
+        taken[relation] += 1
+        yield relation
 
 
 def jsonl(rows: Iterable[Row]) -> str:
@@ -250,6 +406,18 @@ def sources() -> str:
     return "\n".join(
         [
             *lines,
+            f"| pairs/graded.jsonl | {NUM_GRADED[1]} | (sentence, one word changed, similarity) | "
+            f"WordNet-3.0 | {WORDNET} |",
+            "| nli/train.jsonl, test.jsonl | 600, 150 | sentence1, sentence2, "
+            f"entailment / neutral / contradiction | WordNet-3.0 | {WORDNET} |",
+            f"| sts/test.jsonl | {NUM_GRADED[0]} | sentence1, sentence2, 0 to 5 | WordNet-3.0 "
+            f"| {WORDNET} |",
+            f"| retrieval/ | {3 * NUM_ASKED} queries, {6 * NUM_ASKED} documents | held out: BEIR "
+            "folder | as title_body, question_answer, docstring_code | rows that those files "
+            "do not hold |",
+            "| reranking/test.jsonl | 100 queries | held out: query, answer, 1 or 0 | CC-BY-4.0 "
+            "| tldr pages: programs that commands.jsonl does not hold |",
+            "| bitext/cmn-eng.tsv | 150 | held out: Chinese, English | CC-BY-2.0-FR | Tatoeba |",
             "| classification/train.jsonl, test.jsonl | 480, 240 | text, label: 12 intents | "
             "CC-BY-4.0 | BANKING77 (PolyAI-LDN/task-specific-datasets) |",
             "| documents/countries/ | 40 files | Markdown | public domain | CIA World Factbook |",
@@ -262,20 +430,40 @@ def sources() -> str:
             "Copyright (c) 2001 Python Software Foundation; All Rights Reserved. Its licence:",
             "<https://docs.python.org/3/license.html>.",
             "",
+            "WordNet Release 3.0, Copyright 2006 by Princeton University; its licence stands in",
+            "`wordnet_licence.txt`. What a changed word does to the meaning is read off WordNet's",
+            "relations, not judged by people: enough to try a loss, too little to trust a score.",
+            "",
         ]
     )
+
+
+WORDNET = "WordNet's example sentences and relations"
 
 
 def main() -> None:
     """Build everything, say how large it is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with pairs/ and eval/")
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     forbidden = held_out()
+    held: dict[str, list[Row]] = {}
+    sizes = {**dict.fromkeys(SEARCHED, 2 * NUM_ASKED), "commands.jsonl": 100}
+    sizes["translation_zh_en.jsonl"] = 150
     for part in PARTS:
         rows = chosen(part, options.shared, forbidden)
         atomic.write_text(options.out / "pairs" / part.file, jsonl(rows))
+        if part.file in sizes:
+            size = sizes[part.file]
+            held[part.file] = left_over(part, options.shared, forbidden, rows, size)
+    write_retrieval(held, options.out)
+    write_reranking(held["commands.jsonl"], options.out)
+    write_bitext(held["translation_zh_en.jsonl"], options.out)
+    write_wordnet(options.wordnet, options.out)
+    licence = ROOT / "benchmarks/general_slice/wordnet_licence.txt"
+    atomic.write_bytes(options.out / "wordnet_licence.txt", licence.read_bytes())
     write_classification(options.shared, options.out)
     write_documents(options.shared, options.out)
     atomic.write_text(options.out / "SOURCES.md", sources())
