@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import itertools
 import json
 import platform
 import random
@@ -316,9 +317,7 @@ def _write_similarity(made: list[list[Change]], out: Path) -> None:
     """One change of each sentence; relations in turn, and sentences that have nothing in common."""
     num_test, num_train = NUM_GRADED
     rows = []
-    for relation, (change, other) in zip(
-        _in_turn(made), zip(made, made[1:], strict=False), strict=False
-    ):
+    for relation, (change, other) in zip(_in_turn(made), itertools.pairwise(made), strict=False):
         found = {c.relation: c for c in change}
         if relation == "other":
             rows.append((change[0].sentence, other[0].sentence, SIMILARITY["other"]))
