@@ -15,8 +15,9 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from opengte.atomic import fsync_folder, storage_errors
 from opengte.contracts import Progress
@@ -98,25 +99,23 @@ def build_store(
             path=out,
         )
     building = out.parent / f".{out.name}.building"
-    builds = _builds(paths, building, facts or {})
-    builds = [
-        replace(
-            build,
-            on_bad_row=on_bad_row,
-            format=format,
-            columns=columns,
-            max_shard_bytes=max_shard_bytes,
-        )
-        for build in builds
-    ]
-    with _only_one(building):
+    builds = _builds(
+        paths,
+        building,
+        on_bad_row=on_bad_row,
+        format=format,
+        columns=columns,
+        facts=facts or {},
+        max_shard_bytes=max_shard_bytes,
+    )
+    with only_one(building):
         entries, report = _build_all(builds, num_workers, progress)
         Manifest(sources=entries).write(building)
-        _forget_all_but(building, entries, [build.name for build in builds])
+        forget_all_but(building, entries, [build.name for build in builds])
         with storage_errors(out):
             os.replace(building, out)
             fsync_folder(out.parent)
-    return _result(out, report)
+    return result_of(out, report)
 
 
 def append_to_store(
@@ -179,15 +178,25 @@ def append_to_store(
         manifest = manifest.with_source(name, entry)
     manifest.write(folder)
     shutil.rmtree(more)
-    report = ReadReport()
-    for entry in added.sources.values():
-        report.count("pairs", entry.num_pairs)
-        report.skipped.update(entry.skipped)
-    return _result(folder, report)
+    return result_of(folder, sources=tuple(added.sources))
 
 
-def _result(store: Path, report: ReadReport) -> BuildResult:
+def result_of(
+    store: Path, report: ReadReport | None = None, *, sources: Sequence[str] | None = None
+) -> BuildResult:
+    """What a finished store says of its build.
+
+    Args:
+        store: its folder.
+        report: of the readers; None = as much as the manifest tells.
+        sources: those to report on; None = all.
+    """
     opened = PairStore(store)
+    if report is None:
+        report = ReadReport()
+        for name in opened.names if sources is None else sources:
+            report.count("pairs", opened.manifest.sources[name].num_pairs)
+            report.skipped.update(opened.manifest.sources[name].skipped)
     quarantine = store / QUARANTINE
     return BuildResult(
         store=store,
@@ -199,7 +208,11 @@ def _result(store: Path, report: ReadReport) -> BuildResult:
 
 
 def _builds(
-    paths: Sequence[str | Path], building: Path, facts: Mapping[str, SourceFacts]
+    paths: Sequence[str | Path],
+    building: Path,
+    *,
+    facts: Mapping[str, SourceFacts],
+    **options: Any,
 ) -> list[SourceBuild]:
     if not paths:
         raise DataError("no pair files were given")
@@ -218,7 +231,9 @@ def _builds(
     if unknown:
         raise ConfigError(f"facts name {unknown[0]!r}, which no file is called")
     return [
-        SourceBuild(name=name, path=path, folder=building, facts=facts.get(name, SourceFacts()))
+        SourceBuild(
+            name=name, path=path, folder=building, facts=facts.get(name, SourceFacts()), **options
+        )
         for name, path in by_name.items()
     ]
 
@@ -298,7 +313,7 @@ def _build_or_error(build: SourceBuild) -> Progressed | _Failure:
 
 
 @contextlib.contextmanager
-def _only_one(building: Path) -> Iterator[None]:
+def only_one(building: Path) -> Iterator[None]:
     """Hold the folder against a second build of the same store."""
     with storage_errors(building):
         building.mkdir(parents=True, exist_ok=True)
@@ -312,7 +327,7 @@ def _only_one(building: Path) -> Iterator[None]:
             yield
 
 
-def _forget_all_but(
+def forget_all_but(
     building: Path, entries: Mapping[str, SourceEntry], names: Sequence[str]
 ) -> None:
     """Remove what no manifest names: notes of progress, sources of an earlier attempt."""

@@ -23,8 +23,8 @@ class FiltersConfig:
 
     Attributes:
         length, repetition, language, score, copies, answers: see their classes.
-        duplicates: drop rows that repeat an earlier ``pair``, ``query`` or ``positive``, across
-            all sources; GTE drops exact pairs alone.
+        duplicates: drop rows that repeat an earlier ``pair``, ``query`` or ``positive`` among
+            what the filters above leave of all sources; GTE drops exact pairs alone.
         near_duplicates: drop rows whose sides are both near-duplicates of an earlier row's in
             the same source.
     """

@@ -28,14 +28,43 @@ def exact_duplicates(
         positive_hashes: likewise.
         same: what must repeat. GTE drops repeated ``pair`` alone.
     """
+    return ~SeenKeys().add(duplicate_keys(query_hashes, positive_hashes, same=same))
+
+
+def duplicate_keys(
+    query_hashes: NDArray[np.uint64], positive_hashes: NDArray[np.uint64], *, same: Same = "pair"
+) -> NDArray[np.uint64]:
+    """One number a row, equal for rows that are duplicates, (N,)."""
     if same == "pair":
-        key = mix(query_hashes) ^ mix(mix(positive_hashes))
-    else:
-        key = query_hashes if same == "query" else positive_hashes
-    _, first = np.unique(key, return_index=True)
-    repeated = np.ones(len(key), np.bool_)
-    repeated[first] = False
-    return repeated
+        return mix(query_hashes) ^ mix(mix(positive_hashes))
+    return query_hashes if same == "query" else positive_hashes
+
+
+class SeenKeys:
+    """Remembers keys that come block by block, eight bytes each.
+
+    They are kept in sorted runs, each more than twice as long as the next, so that a key is
+    moved a logarithmic number of times however many there are.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.uint64]] = []
+
+    def add(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Remember N keys; returns which of them come for the first time, (N,)."""
+        distinct, first = np.unique(keys, return_index=True)
+        fresh = np.ones(len(distinct), np.bool_)
+        for run in self._runs:
+            places = np.minimum(np.searchsorted(run, distinct), len(run) - 1)
+            fresh &= run[places] != distinct
+        run = distinct[fresh]
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        if len(run):
+            self._runs.append(run)
+        new = np.zeros(len(keys), np.bool_)
+        new[first[fresh]] = True
+        return new
 
 
 def near_duplicates(

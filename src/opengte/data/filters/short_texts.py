@@ -1,9 +1,9 @@
 """Short evaluation texts, found by containment of their character 5-grams.
 
 An evaluation text of g grams is contained when c = ceil(0.8 g) of them stand in the training
-text, close together. A change inside a text breaks 4 grams or more, so at most (g - c) / 4 breaks
-part those c into runs, and a run of r grams is r + 4 characters in a row. Hence both texts share
-a longer *seed*, which is rare where single 5-grams are everywhere; only where they do are grams
+text, close together. A word put in, changed or taken out inside a text breaks 3 grams or more
+(one put in breaks 4, less the space that it shares), so at most (g - c) / 3 breaks part those c
+into runs, and a run of r grams is r + 4 characters in a row. Hence both texts share a longer *seed*, which is rare where single 5-grams are everywhere; only where they do are grams
 compared. Of a text's seeds the rarest few suffice (prefix filtering, Chaudhuri et al. 2006).
 Axes: N training texts, E short evaluation texts.
 """
@@ -67,7 +67,7 @@ class ShortTexts:
         """How many seeds both texts share at least."""
         needed, missing = self._needed[number], len(self._grams[number]) - self._needed[number]
         lost_in_each_run = characters - CHARACTERS
-        return max(1, needed - lost_in_each_run * (missing // 4 + 1))
+        return max(1, needed - lost_in_each_run * (missing // 3 + 1))
 
     def _is_contained(self, candidate: int, shingles: Shingles, text: int) -> bool:
         """Whether enough grams of the candidate stand close together in the text."""

@@ -59,7 +59,7 @@ def _records(stream: Any, path: Path, bad_rows: BadRows) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError("warcio", extra="html") from error
 
-    class QuietIterator(ArchiveIterator):  # type: ignore[misc]
+    class QuietIterator(ArchiveIterator):
         INC_RECORD = ""  # what warcio would print; ``err_count`` tells it to us
 
     number = wrong = 0
