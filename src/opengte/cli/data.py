@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from opengte.cli.data_filters import ChosenFilters, filter_options, tell_filtered
 from opengte.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def build_options(function: Any) -> Any:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to be.")
 @build_options
+@filter_options
 def build(
     paths: tuple[Path, ...],
     out: Path,
@@ -52,21 +54,63 @@ def build(
     kind: str,
     quiet: bool,
     json_file: Path | None,
+    filters: ChosenFilters,
 ) -> None:
-    """Build a store of every valid row of PATHS; a file is a source, named by its file."""
+    """Build a store of PATHS; a file is a source, named by its file.
+
+    Without filter options every valid row is kept.
+    """
     from opengte.data.build import build_store
+    from opengte.data.filtered_build import build_filtered_store
     from opengte.pipeline.console import Console
 
-    progress = Console(quiet=quiet).progress("building", unit="bytes")
-    result = build_store(
+    console = Console(quiet=quiet)
+    options: dict[str, Any] = {
+        "num_workers": workers,
+        "on_bad_row": on_bad_row,
+        "format": kind,
+        "progress": console.progress("building", unit="bytes"),
+    }
+    if not filters:
+        _tell(build_store(paths, out, **options), json_file)
+        return
+    found = build_filtered_store(
         paths,
         out,
-        num_workers=workers,
-        on_bad_row=on_bad_row,  # type: ignore[arg-type]
-        format=kind,
-        progress=progress,
+        filters.config(),
+        evaluation=filters.evaluation(),
+        filter_progress=console.progress("filtering", unit="pairs"),
+        **options,
     )
-    _tell(result, json_file)
+    tell_filtered(found.filtered)
+    _tell(found.built, json_file, filtered=found.filtered.summary())
+
+
+@command.command("filter")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to be.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
+@json_option
+@filter_options
+def filter_command(
+    store: Path, out: Path, quiet: bool, json_file: Path | None, filters: ChosenFilters
+) -> None:
+    """Write what filters leave of STORE as a new store."""
+    from opengte.data.filters.stores import filter_store
+    from opengte.errors import ConfigError
+    from opengte.pipeline.console import Console
+
+    if not filters:
+        raise ConfigError("no filter was given; `gte data filter --help` lists them")
+    report = filter_store(
+        store,
+        out,
+        filters.config(),
+        evaluation=filters.evaluation(),
+        progress=Console(quiet=quiet).progress("filtering", unit="pairs"),
+    )
+    tell_filtered(report)
+    _write(json_file, report.summary())
 
 
 @command.command("append")
@@ -153,7 +197,7 @@ def export(store: Path, out: Path, suffix: str) -> None:
         click.echo(f"{number:>12,}  {out / (name + suffix)}")
 
 
-def _tell(result: BuildResult, json_file: Path | None) -> None:
+def _tell(result: BuildResult, json_file: Path | None, **more: Any) -> None:
     for reason, number in result.report.skipped.most_common():
         click.echo(f"{number:>12,}  skipped: {reason}", err=True)
     click.echo(f"{result.num_pairs:,} pairs of {result.num_sources} sources in {result.store}")
@@ -161,7 +205,7 @@ def _tell(result: BuildResult, json_file: Path | None) -> None:
         click.echo(f"skipped rows are kept in {result.quarantine}", err=True)
     from opengte.data.store import PairStore
 
-    _write(json_file, PairStore(result.store).stats())
+    _write(json_file, {**PairStore(result.store).stats(), **more})
 
 
 def _write(json_file: Path | None, found: dict[str, Any]) -> None:
