@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opengte.errors import ConfigError, DataError
 from opengte.metrics.bootstrap import Interval, holm
@@ -122,24 +123,31 @@ def minimal_detectable_effect(
     if num_seeds < 2:
         raise ConfigError(f"an ablation needs --seeds 2 at least, got {num_seeds}")
     freedom = 2 * num_seeds - 2
-    critical = float(t.ppf(1 - alpha / num_comparisons / 2, freedom))
+    limits = _rejection_limits(float(t.ppf(1 - alpha / num_comparisons / 2, freedom)), freedom)
     upper = 1.0
-    while _power(upper, critical, freedom) < power:
+    while _power(upper, limits) < power:
         upper *= 2
-    shift = brentq(lambda s: _power(s, critical, freedom) - power, 0.0, upper)
+    shift = brentq(lambda s: _power(s, limits) - power, 0.0, upper)
     return float(shift) * std * (2 / num_seeds) ** 0.5
 
 
-def _power(shift: float, critical: float, freedom: int) -> float:
+def _rejection_limits(critical: float, freedom: int) -> NDArray[np.float64]:
+    """What abs(Z + shift) must exceed, for 4,000 equally likely estimates of the deviation."""
+    from scipy.stats import chi2
+
+    quantiles = (np.arange(4_000) + 0.5) / 4_000
+    limits: NDArray[np.float64] = critical * np.sqrt(chi2.ppf(quantiles, freedom) / freedom)
+    return limits
+
+
+def _power(shift: float, limits: NDArray[np.float64]) -> float:
     """P(abs(T) > critical) for the noncentral t, as a mean over its chi-square part.
 
     Scipy's own distribution gives NaN at the large shifts that two seeds need.
     """
-    from scipy.stats import chi2, norm
+    from scipy.special import ndtr
 
-    quantiles = (np.arange(4_000) + 0.5) / 4_000
-    limits = critical * np.sqrt(chi2.ppf(quantiles, freedom) / freedom)
-    return float(np.mean(norm.cdf(shift - limits) + norm.cdf(-shift - limits)))
+    return float(np.mean(ndtr(shift - limits) + ndtr(-shift - limits)))
 
 
 def ablation_rows(cells: Sequence[tuple[Settings, Sequence[float]]]) -> list[AblationRow]:

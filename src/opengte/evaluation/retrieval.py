@@ -6,9 +6,9 @@ fusion: the same code that users search with. The corpus is embedded once for al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from opengte.records import Hit
 from opengte.search.bm25 import BM25Index
 from opengte.search.exact import ExactIndex
 from opengte.search.fusion import reciprocal_rank_fusion
+
+Made = TypeVar("Made")
 
 _SHOWN = 3  # hits of each query that result files keep
 
@@ -153,6 +155,7 @@ class CorpusSearch:
         self._config = config
         self._names = [document.id for document in task.corpus]
         self._held: dict[str, Rankings] = {}
+        self._made: dict[str, Any] = {}
 
     def check(self, retrievers: Sequence[str]) -> None:
         """Refuse retrievers that cannot run here.
@@ -250,17 +253,21 @@ class CorpusSearch:
         assert self._embedder is not None
         return self._embedder
 
-    @cached_property
+    @property
     def _query_vectors(self) -> NDArray[np.float32]:
-        return self._model.embed_unit([query.text for query in self._task.queries], "query")
+        texts = [query.text for query in self._task.queries]
+        return self._once("queries", lambda: self._model.embed_unit(texts, "query"))
 
-    @cached_property
+    @property
     def _index(self) -> ExactIndex:
         texts = [document.full_text for document in self._task.corpus]
-        return ExactIndex(self._model.embed_unit(texts, "document"))
+        return self._once("index", lambda: ExactIndex(self._model.embed_unit(texts, "document")))
 
-    @cached_property
+    @property
     def _chunks(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return self._once("chunks", self._embed_chunks)
+
+    def _embed_chunks(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         assert self._config.chunk_tokens is not None
         chunks, starts = chunk_documents(
             [document.full_text for document in self._task.corpus],
@@ -270,7 +277,18 @@ class CorpusSearch:
         )
         return self._model.embed_unit(chunks, "document"), starts
 
-    @cached_property
+    @property
     def _words(self) -> BM25Index:
         texts = (document.full_text for document in self._task.corpus)
-        return BM25Index.build(texts, tokenizer=self._config.tokenizer)
+        return self._once("words", lambda: BM25Index.build(texts, tokenizer=self._config.tokenizer))
+
+    def _once(self, name: str, make: Callable[[], Made]) -> Made:
+        """Make it on first use.
+
+        ``functools.cached_property`` of Python 3.11 holds one lock for all instances meanwhile: two
+        ranks in one process would wait for each other for ever.
+        """
+        if name not in self._made:
+            self._made[name] = make()
+        made: Made = self._made[name]
+        return made

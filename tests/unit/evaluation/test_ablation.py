@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opengte.errors import ConfigError, DataError
@@ -55,6 +55,7 @@ def test_detectable_effect_is_detected_as_often_as_promised(num_seeds):
     assert seen == pytest.approx(0.8, abs=0.03)
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(2, 12), st.integers(1, 10))
 def test_more_seeds_see_less_and_more_comparisons_need_more(num_seeds, num_comparisons):
     effect = minimal_detectable_effect(0.01, num_seeds, num_comparisons=num_comparisons)
