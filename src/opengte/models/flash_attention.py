@@ -5,6 +5,8 @@ Axes: T tokens, H query heads, K key heads (H is a multiple of K), D size of a h
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,18 +15,29 @@ from torch import Tensor
 
 from opengte.models.length_groups import TextLayout
 
-try:  # torch before 2.10 has no such function
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:
-    varlen_attn = None  # type: ignore[assignment]
-
 MAX_HEAD_SIZE = 256
+
+
+@functools.cache
+def _varlen_attention() -> Callable[..., Any] | None:
+    """torch's function, None before torch 2.10.
+
+    Looked up when a GPU asks for it: it brings torch's compiler along, two seconds that a process
+    without a GPU would spend at its start for nothing.
+    """
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 def has_flash_attention(values: Tensor) -> bool:
     """Whether tensors like this one (..., D) can take this way."""
-    fits = values.dtype in (torch.bfloat16, torch.float16) and values.shape[-1] <= MAX_HEAD_SIZE
-    return varlen_attn is not None and values.is_cuda and fits and values.shape[-1] % 8 == 0
+    if not values.is_cuda or values.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    fits = values.shape[-1] <= MAX_HEAD_SIZE and values.shape[-1] % 8 == 0
+    return fits and _varlen_attention() is not None
 
 
 def flash_attention(
@@ -54,6 +67,8 @@ def flash_attention(
         sizes["enable_gqa"] = True
     longest = layout.max_length
     ends = layout.boundaries
-    result = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scale, **sizes)
+    varlen_attention = _varlen_attention()
+    assert varlen_attention is not None, "has_flash_attention says whether there is one"
+    result = varlen_attention(query, key, value, ends, ends, longest, longest, scale=scale, **sizes)
     assert isinstance(result, Tensor)
     return result

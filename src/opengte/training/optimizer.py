@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from opengte.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def trainable_parameters(*modules: nn.Module) -> dict[str, nn.Parameter]:
@@ -71,11 +73,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """2-norm of the whole gradient; a plain tensor on every rank, sharded or not."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    sharded = [g for g in gradients if isinstance(g, DTensor)]
-    plain = [g for g in gradients if not isinstance(g, DTensor)]
-    norms = [torch.nn.utils.get_total_norm(part) for part in (sharded, plain) if part]
-    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    parts = ([g for g in gradients if is_sharded(g) == wanted] for wanted in (True, False))
+    norms = [torch.nn.utils.get_total_norm(part) for part in parts if part]
+    whole = [norm.full_tensor() if is_sharded(norm) else norm for norm in norms]
     return torch.linalg.vector_norm(torch.stack(whole))
+
+
+def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether this rank holds a part of it (torch's DTensor).
+
+    Asked by its method: importing the class takes half a second that one rank has no use for.
+    """
+    return hasattr(tensor, "full_tensor")
 
 
 def clip_gradients(

@@ -6,7 +6,6 @@ from opengte.errors import ConfigError
 from opengte.training.config import TrainingConfig
 from opengte.training.distributed import World
 from opengte.training.parallel import Parallelism, Replicated, SingleProcess
-from opengte.training.sharded import Sharded
 
 
 def make_parallelism(config: TrainingConfig, world: World) -> Parallelism:
@@ -27,4 +26,8 @@ def make_parallelism(config: TrainingConfig, world: World) -> Parallelism:
         return DeepSpeedZero(world, stage=config.deepspeed_stage)
     if world.size == 1:
         return SingleProcess(world)
-    return Sharded(world) if config.strategy == "fsdp" else Replicated(world)
+    if config.strategy != "fsdp":
+        return Replicated(world)
+    from opengte.training.sharded import Sharded  # brings half of torch's compiler along
+
+    return Sharded(world)

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 def minilm_pairs(minilm_folder: Path) -> tuple[Tensor, Tensor]:
     """MiniLM's embeddings of docstrings' first lines and of the functions below them."""
     import torch.nn.functional as functional
-    from sentence_transformers import SentenceTransformer
+
+    from opengte.models.weights import load_encoder
 
     pairs = []
     for name, function in sorted(vars(functional).items()):
@@ -26,12 +27,6 @@ def minilm_pairs(minilm_folder: Path) -> tuple[Tensor, Tensor]:
             lines = [line for line in documentation.splitlines() if line.strip()]
             source = inspect.getsource(function)
             pairs.append((lines[0], source.split('"""')[-1].strip() or name))
-    model = SentenceTransformer(str(minilm_folder), device="cpu")
-    model.max_seq_length = 32
-    with torch.inference_mode():
-        sides = zip(*pairs, strict=True)
-        queries, documents = (
-            model.encode(list(side), convert_to_tensor=True, show_progress_bar=False)
-            for side in sides
-        )
-    return queries.clone(), documents.clone()
+    encoder = load_encoder(minilm_folder, max_tokens=32, dtype="float32")
+    queries, documents = (encoder.encode(side) for side in zip(*pairs, strict=True))
+    return torch.from_numpy(queries), torch.from_numpy(documents)

@@ -1,15 +1,20 @@
-"""Started once per rank by ``test_distributed``: trains in several ways, rank 0 keeps the weights.
+"""Started by ``test_distributed``: trains in several ways, rank 0 keeps the weights.
 
-    python rank_program.py FOLDER JOBS
+    python rank_program.py FOLDER JOBS NUM_RANKS PORT
 
 JOBS is a JSON list; a job has a ``name``, the ``strategy`` and perhaps other settings, and
 ``stop_after``: the step after which the job is left as a kill would leave it.
+
+Ranks are processes of their own, forked before anything is computed: importing torch takes
+longer than all the training here.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +61,7 @@ def run_job(job: dict[str, Any], folder: Path, rank: int) -> None:
     dropout = job.pop("dropout", 0.0)
     config = TrainingConfig(
         **{
-            "num_steps": 6,
+            "num_steps": 4,
             "learning_rate": 1e-3,
             "precision": "float32",
             "dropout": dropout,
@@ -102,14 +107,43 @@ def check_gather() -> None:
     torch.testing.assert_close(own.grad, expected)
 
 
-def main() -> None:
-    folder, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
+def run_rank(rank: int, num_ranks: int, port: str, folder: Path, jobs: list[Any]) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(num_ranks),
+        "LOCAL_WORLD_SIZE": str(num_ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     torch.set_num_threads(1)
     with join_world() as world:
-        if world.size > 1:
-            check_gather()
+        check_gather()
         for job in jobs:
             run_job(job, folder, world.rank)
+
+
+def main() -> None:
+    import opengte.training.sharded  # noqa: F401  (before the ranks fork: it takes seconds)
+
+    folder, jobs, num_ranks, port = sys.argv[1:]
+    ranks = []
+    for rank in range(int(num_ranks)):
+        process = os.fork()
+        if process == 0:
+            code = 1
+            try:
+                run_rank(rank, int(num_ranks), port, Path(folder), json.loads(jobs))
+                code = 0
+            except BaseException:
+                print(f"rank {rank} of {num_ranks}:", file=sys.stderr)
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        ranks.append(process)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in ranks]
+    sys.exit(max(map(abs, codes)))
 
 
 if __name__ == "__main__":

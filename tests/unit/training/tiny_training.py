@@ -1,4 +1,4 @@
-"""A real but tiny encoder, and batches from two sources with different columns."""
+"""A real but tiny encoder, and batches whose columns differ from step to step."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ def make_encoder(seed: int = 0, dropout: float = 0.0, compute_dtype: str = "floa
 
 
 class WordBatches:
-    """Batch of step t from (seed, t) alone; every other step comes with hard negatives."""
+    """Batch of step t from (seed, t) alone, of two sources with different columns.
+
+    Even steps bring no hard negatives; odd ones do, ragged; every other of those brings them for
+    its last row alone, so that all ranks but the last have none.
+    """
 
     def __init__(self, *, size: int = 12, seed: int = 0, num_negatives: int = 2) -> None:
         self.size, self.seed, self.num_negatives = size, seed, num_negatives
@@ -63,6 +67,7 @@ class WordBatches:
     def batch(self, step: int) -> Batch:
         draw = np.random.default_rng([self.seed, step])
         has_negatives = bool(step % 2) and self.num_negatives > 0
+        lopsided = has_negatives and step % 4 == 3
         source = "triplets" if has_negatives else "pairs"
         queries, positives, negatives = [], [], []
         for row in range(self.size):
@@ -71,6 +76,8 @@ class WordBatches:
             positives.append(_text(draw, topic, 20))
             # Ragged on purpose: some rows bring none.
             count = (row + step) % (self.num_negatives + 1) if has_negatives else 0
+            if lopsided:
+                count = self.num_negatives if row == self.size - 1 else 0
             negatives.append(tuple(_text(draw, draw.integers(0, 180), 10) for _ in range(count)))
         return Batch(
             step=step,
