@@ -29,6 +29,8 @@ COMMANDS = {
     "merge": ("opengte.cli.merge", "Several models to one, by arithmetic on their weights."),
     "export": ("opengte.cli.export", "A model in another format, checked against it."),
     "evaluate": ("opengte.cli.evaluate", "Measure a model on evaluation sets."),
+    "leaderboard": ("opengte.cli.leaderboard", "Results of many models as one table."),
+    "ablate": ("opengte.cli.ablate", "Which settings of a recipe make a difference."),
     "encode": ("opengte.cli.encode", "Texts to vectors, resumable."),
     "index": ("opengte.cli.index", "Documents to a folder that can be searched."),
     "search": ("opengte.cli.search", "Ask an index."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,9 +69,8 @@ def compare_systems(
         raise DataError(
             f"a comparison needs as many runs of each system; got {len(a)} and {len(b)}"
         )
-    keys = [key for key in a[0].results if all(key in run.results for run in (*a, *b))]
     found = []
-    for key in keys:
+    for key in comparable_keys(a, b):
         ours = [run.results[key] for run in a]
         theirs = [run.results[key] for run in b]
         check_same_task(key, (*ours, *theirs))
@@ -84,6 +84,57 @@ def compare_systems(
         )
     adjusted = holm([comparison.p_value for comparison in found])
     return [replace(c, p_holm=p) for c, p in zip(found, adjusted, strict=True)]
+
+
+def compare_models(runs: Sequence[EvaluationRun], baseline: str) -> dict[str, list[TaskComparison]]:
+    """Every model of ``runs`` against one of them; models without a task in common are left out.
+
+    Where the numbers of seeds differ, as many of each as the smaller one has are taken.
+
+    Raises:
+        DataError: no results of the baseline.
+    """
+    by_model: dict[str, list[EvaluationRun]] = {}
+    for run in runs:
+        by_model.setdefault(run.model, []).append(run)
+    if baseline not in by_model:
+        known = ", ".join(by_model)
+        raise DataError(f"no results of the baseline {baseline!r}; there are: {known}")
+    ours = by_model.pop(baseline)
+    found = {}
+    for model, theirs in by_model.items():
+        count = min(len(ours), len(theirs))
+        if comparable_keys(theirs[:count], ours[:count]):
+            found[model] = compare_systems(theirs[:count], ours[:count])
+    return found
+
+
+def comparisons_json(compared: Sequence[TaskComparison]) -> list[dict[str, Any]]:
+    """Comparisons as JSON."""
+    return [
+        {
+            "task": row.key,
+            "metric": row.metric,
+            "a": row.a,
+            "b": row.b,
+            "difference": row.difference.mean,
+            "ci95": [row.difference.low, row.difference.high],
+            "interval_scope": row.difference.scope,
+            "p_holm": row.p_holm,
+            "wins": row.wins,
+            "losses": row.losses,
+            "ties": row.ties,
+            "num_seeds": row.num_seeds,
+        }
+        for row in compared
+    ]
+
+
+def comparable_keys(a: Sequence[EvaluationRun], b: Sequence[EvaluationRun]) -> list[str]:
+    """Tasks that all runs have with values of single items."""
+    runs = (*a, *b)
+    shared = [key for key in a[0].results if all(key in run.results for run in runs)]
+    return [key for key in shared if all(run.results[key].per_query for run in runs)]
 
 
 def check_same_task(key: str, results: Sequence[TaskResult]) -> None:

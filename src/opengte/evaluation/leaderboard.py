@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,7 @@ def build_leaderboard(
     )
 
 
-def leaderboard_json(board: Leaderboard) -> dict[str, object]:
+def leaderboard_json(board: Leaderboard) -> dict[str, Any]:
     """The table as JSON."""
     return {
         "benchmark": board.benchmark,

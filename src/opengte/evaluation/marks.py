@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,15 @@ class TrainingManifest:
             texts += [query, positive, *map(text_number, pair.negatives)]
             both.append(_pair_number(query, positive))
         return cls(frozenset(datasets), _sorted(texts), _sorted(both))
+
+    @classmethod
+    def union(cls, manifests: Sequence[TrainingManifest]) -> TrainingManifest:
+        """Everything that any of them names."""
+        return cls(
+            frozenset().union(*(manifest.datasets for manifest in manifests)),
+            np.unique(np.concatenate([manifest.texts for manifest in manifests])),
+            np.unique(np.concatenate([manifest.pairs for manifest in manifests])),
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write it below ``folder`` as JSON and two arrays."""

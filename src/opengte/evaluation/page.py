@@ -14,7 +14,7 @@ from typing import Any
 
 from opengte.atomic import write_text
 from opengte.errors import DataError
-from opengte.evaluation.comparison import TaskComparison, compare_systems
+from opengte.evaluation.comparison import compare_models
 from opengte.evaluation.leaderboard import build_leaderboard
 from opengte.evaluation.published_scores import Comparison, compare_with_published
 from opengte.evaluation.results import EvaluationRun, FoundText, Item, TaskResult
@@ -60,8 +60,6 @@ def render_page(
     if not runs:
         raise DataError("there are no results to show")
     models = list(dict.fromkeys(run.model for run in runs))
-    if baseline is not None and baseline not in models:
-        raise DataError(f"no results of the baseline {baseline!r}; there are: {', '.join(models)}")
     first = baseline or models[0]
     folder = files("opengte.evaluation") / "templates"
     environment = jinja2.Environment(
@@ -75,7 +73,7 @@ def render_page(
         board=build_leaderboard(runs),
         intervals=_intervals(runs),
         baseline=first,
-        comparisons=_comparisons(runs, first),
+        comparisons=list(compare_models(runs, first).items()),
         published=_published(runs) if published else [],
         data=_data(runs, first),
     )
@@ -88,21 +86,6 @@ def _intervals(runs: Sequence[EvaluationRun]) -> list[dict[str, Any]]:
         for run in runs
         for key, result in run.results.items()
     ]
-
-
-def _comparisons(
-    runs: Sequence[EvaluationRun], baseline: str
-) -> list[tuple[str, list[TaskComparison]]]:
-    ours = [run for run in runs if run.model == baseline]
-    found = []
-    for model in dict.fromkeys(run.model for run in runs if run.model != baseline):
-        theirs = [run for run in runs if run.model == model]
-        count = min(len(ours), len(theirs))
-        try:
-            found.append((model, compare_systems(theirs[:count], ours[:count])))
-        except DataError:
-            continue  # nothing in common: the ranking shows both all the same
-    return found
 
 
 def _published(runs: Sequence[EvaluationRun]) -> list[tuple[str, list[Comparison]]]:
