@@ -20,7 +20,7 @@ MAX_HEAD_SIZE = 256
 
 @functools.cache
 def _varlen_attention() -> Callable[..., Any] | None:
-    """torch's function, None before torch 2.10.
+    """Torch's function, None before torch 2.10.
 
     Looked up when a GPU asks for it: it brings torch's compiler along, two seconds that a process
     without a GPU would spend at its start for nothing.
