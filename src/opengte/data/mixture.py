@@ -89,6 +89,7 @@ class Mixture:
         self.sources = tuple(sorted(sources, key=lambda source: source.name))
         self._plan: Plan = make_plan(self.sources, config)
         self._prompts = [_prompts_of(source, config.prompts) for source in self.sources]
+        self._is_scored = np.array([source.scored for source in self.sources])
 
     @property
     def shares(self) -> dict[str, float]:
@@ -99,6 +100,30 @@ class Mixture:
     def groups(self) -> tuple[Group, ...]:
         """What batches are drawn from, with shares, batch sizes and numbers of rows."""
         return self._plan.groups
+
+    @property
+    def num_usable(self) -> dict[str, int]:
+        """By the name of the source: rows that batches may hold."""
+        usable = dict.fromkeys((source.name for source in self.sources), 0)
+        for stream in self._plan.streams:
+            usable[self.sources[stream.source].name] += stream.num_rows
+        return usable
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all sources that batches may hold."""
+        return sum(self.num_usable.values())
+
+    @property
+    def rows_per_step(self) -> dict[str, float]:
+        """By the name of the source: rows drawn a step, on average, skipped ones included."""
+        rows = dict.fromkeys((source.name for source in self.sources), 0.0)
+        for group in self._plan.groups:
+            for place, stream in enumerate(group.streams):
+                name = self.sources[self._plan.streams[stream].source].name
+                share = float(group.slots.shares[place])
+                rows[name] += group.share * group.batch_size * share
+        return rows
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,7 +165,9 @@ class Mixture:
             if source.symmetric and self.config.flip_symmetric:
                 flipped[here] = _coins(self.config.seed, source.name, found, in_epochs)
         swapped = np.where(flipped, positives, queries), np.where(flipped, queries, positives)
-        kept = self._keep(*swapped) if not source.scored else np.ones(size, np.bool_)
+        kept = self._is_scored[sources]
+        if not kept.all():
+            kept = kept | self._keep(*swapped)
         return BatchPlan(step, group, sources, rows, epochs, occurrences, flipped, kept, *swapped)
 
     def _keep(
@@ -170,15 +197,22 @@ class Mixture:
             negatives=rows.negatives,
             row_ids=plan.rows[kept],
             row_sources=[names[i] for i in drawn.tolist()],
-            scores=rows.scores.astype(np.float32) if first.scored else None,
+            scores=self._scores(rows.scores, drawn),
             query_labels=_labels(plan.query_hashes[kept]) if label else None,
             positive_labels=_labels(plan.positive_hashes[kept]) if label else None,
             query_prompt_characters=_one_or_all(rows.query_prompts),
             document_prompt_characters=_one_or_all(rows.document_prompts),
-            in_batch_negatives=first.in_batch_negatives,
+            in_batch_negatives=all(self.sources[i].in_batch_negatives for i in np.unique(drawn)),
             num_skipped=len(plan.kept) - len(kept),
             epoch=float(plan.positions[0]) / self._rows_of_first(plan),
         )
+
+    def _scores(
+        self, scores: NDArray[np.float64], drawn: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Scores of graded rows, NaN elsewhere; None where no row is graded."""
+        graded = self._is_scored[drawn]
+        return np.where(graded, scores, np.nan).astype(np.float32) if graded.any() else None
 
     def _rows_of_first(self, plan: BatchPlan) -> int:
         streams = (self._plan.streams[i] for i in plan.group.streams)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from opengte.data.sources import PromptsConfig
 from opengte.errors import ConfigError
 
-Mode = Literal["one_source", "one_task", "mixed", "ordered"]
+Mode = Literal["one_source", "one_task", "mixed", "balanced", "ordered"]
 Repeats = Literal["skip", "label"]
 
 
@@ -44,8 +44,10 @@ class MixtureConfig:
     Attributes:
         batch_size: pairs in a global batch; GTE pre-trains with 16,384, fine-tunes with 128.
         mode: what one global batch holds. ``one_source`` (GTE), rows of one source; ``one_task``,
-            rows of sources of one task; ``mixed``, rows of any; ``ordered`` (Linq), rows of one
-            task, and the tasks one after another.
+            rows of sources of one task; ``mixed``, rows of any, but those with scores, and those
+            that are no negatives of each other, by themselves; ``balanced`` (Conan), rows of any
+            whatever they are; ``ordered`` (Linq), rows of one task, and the tasks one after
+            another.
         alpha: p_i = n_i^alpha / sum n_j^alpha; GTE: 0.5. 0 = uniform, 1 = by size.
         weights: shares in place of what alpha gives, for every source by name.
         max_rows: rows of a source that count at most in alpha's formula (T5's size limit).

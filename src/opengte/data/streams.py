@@ -160,6 +160,7 @@ def _teams(
         "one_task": lambda i: sources[i].task,
         "ordered": lambda i: sources[i].task,
         "mixed": lambda i: "mixed",
+        "balanced": lambda i: "balanced",
     }
     teams: dict[str, list[int]] = {}
     order = list(range(len(sources)))
@@ -167,8 +168,9 @@ def _teams(
         order.sort(key=lambda i: config.order.index(sources[i].task))
     for i in order:
         name = name_of[config.mode](i)
-        # A batch either allows in-batch negatives or not, and either has scores or not.
-        if config.mode != "one_source" or name != sources[i].name:
+        # A batch either allows in-batch negatives or not, and either has scores or not; a balanced
+        # one has rows of every kind, for losses that tell them apart.
+        if config.mode != "balanced" and (config.mode != "one_source" or name != sources[i].name):
             name += "" if sources[i].in_batch_negatives else ", no in-batch negatives"
             name += ", scored" if sources[i].scored else ""
         teams.setdefault(name, []).append(i)

@@ -316,6 +316,27 @@ def test_rows_that_do_not_match_stay_out_of_contrastive_batches() -> None:
     assert found == pytest.approx({0: 0.0, 1: 0.2, 3: 1.0, 4: 0.0, 5: 0.9})
 
 
+def test_a_balanced_batch_holds_matches_and_graded_rows_and_says_which_is_which() -> None:
+    matches = [Pair(f"q{i}", f"d{i}", (f"n{i}",), score=1.0) for i in range(40)]
+    graded = [Pair(f"a{i}", f"b{i}", score=i / 40) for i in range(40)]
+    sources = [
+        Source.from_pairs("matches", matches),
+        Source.from_pairs("graded", graded, scored=True, in_batch_negatives=False),
+    ]
+    mixed = Mixture(sources, MixtureConfig(batch_size=16, mode="mixed"))
+    assert all(len(set(mixed.batch(step).row_sources)) == 1 for step in range(8))
+    for step in range(8):
+        batch = Mixture(sources, MixtureConfig(batch_size=16, mode="balanced")).batch(step)
+        assert set(batch.row_sources) == {"matches", "graded"}
+        assert batch.scores is not None
+        assert not batch.in_batch_negatives
+        for name, query, score in zip(batch.row_sources, batch.queries, batch.scores, strict=True):
+            if name == "graded":
+                assert score == pytest.approx(int(query[1:]) / 40)
+            else:
+                assert np.isnan(score)
+
+
 def test_rows_whose_sides_are_one_text_stay_out_of_contrastive_batches_alone() -> None:
     pairs = [Pair(f"q{i}", f" Q{i}" if i % 2 else f"d{i}", score=0.5) for i in range(6)]
     batch = Mixture([Source.from_pairs("a", pairs)], MixtureConfig(batch_size=8)).batch(0)
