@@ -14,25 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from opengte.contracts import BatchSource, Progress, StepContext, TrainingCallback
 from opengte.errors import ConfigError
-from opengte.losses.config import LossConfig, make_loss
+from opengte.losses.config import LossConfig
 from opengte.models.freezing import freeze
 from opengte.models.lora import LoraSettings, add_lora, merge_lora
-from opengte.training.activation_memory import activation_budget, measure_activations
-from opengte.training.batching import Reader
 from opengte.training.config import LoraConfig, TrainingConfig
 from opengte.training.distributed import World, join_world
 from opengte.training.divergence import DivergenceGuard
+from opengte.training.learners import EmbeddingLearner, Learner
 from opengte.training.optimizer import LossScaler, decayed_names, trainable_parameters
 from opengte.training.precision import set_precision
 from opengte.training.reporting import Reporter
 from opengte.training.run_state import RunState, Totals, run_identity
 from opengte.training.saving import RunSaver
 from opengte.training.schedule import learning_rate_factor
-from opengte.training.step import PreparedBatch, StepOutcome, TrainingStep
+from opengte.training.step import PreparedBatch, StepOutcome
 from opengte.training.stop_signals import StopRequest, TrainingStopped, stop_requests
 from opengte.training.strategies import make_parallelism
 
@@ -97,11 +94,48 @@ def train(
         StorageError: a checkpoint could not be written; the one before it is whole.
         TrainingStopped: after SIGTERM or Ctrl-C, with a checkpoint of the last step.
     """
+    return train_with(
+        EmbeddingLearner(loss),
+        encoder,
+        batches,
+        config,
+        folder=folder,
+        callbacks=callbacks,
+        progress=progress,
+    )
+
+
+def train_with(
+    learner: Learner,
+    encoder: Encoder,
+    batches: BatchSource,
+    config: TrainingConfig,
+    *,
+    folder: Path,
+    callbacks: Sequence[TrainingCallback] = (),
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train towards any objective; everything else as ``train``.
+
+    Args:
+        learner: the objective.
+        encoder: what learns: an encoder, or another model with a ``backbone``.
+        batches, config, folder, callbacks, progress: as for ``train``.
+
+    Raises:
+        ConfigError, DivergenceError, CheckpointError, StorageError, TrainingStopped: as ``train``.
+    """
     if config.num_steps is None:
         raise ConfigError("num_steps is not set; resolve max_training_tokens with steps_for_tokens")
     with join_world() as world, stop_requests() as stop:
         run = TrainingRun(
-            encoder, batches, config, loss=loss, folder=folder, callbacks=callbacks, world=world
+            encoder,
+            batches,
+            config,
+            learner=learner,
+            folder=folder,
+            callbacks=callbacks,
+            world=world,
         )
         with run.opened(progress):
             run.resume()
@@ -118,7 +152,7 @@ class TrainingRun:
         batches: BatchSource,
         config: TrainingConfig,
         *,
-        loss: LossConfig,
+        learner: Learner,
         folder: Path,
         callbacks: Sequence[TrainingCallback],
         world: World,
@@ -128,15 +162,12 @@ class TrainingRun:
         self.original, self.batches, self.config, self.world = encoder, batches, config, world
         self.folder, self.callbacks = folder, callbacks
         prepare_encoder(encoder, config, world)
-        identity = run_identity(config, loss, batches.fingerprint, encoder)
+        identity = run_identity(config, learner.identity, batches.fingerprint, encoder)
         decayed = decayed_names(encoder)
-        reader = Reader.of(encoder, config)
-        activations = measure_activations(encoder, max_tokens=reader.max_tokens)
+        learner.look_at(encoder, config)
         self.parallelism = make_parallelism(config, world)
         self.encoder = self.parallelism.wrap(encoder)
-        loss_function = make_loss(loss)
-        learned = loss_function if isinstance(loss_function, nn.Module) else nn.Identity()
-        parameters = trainable_parameters(self.encoder, learned.to(world.device))
+        parameters = trainable_parameters(self.encoder, learner.learned.to(world.device))
         self.scaler = LossScaler(enabled=config.precision == "float16")
         self.updater = self.parallelism.make_updater(parameters, decayed, config, self.scaler)
         self.guard = DivergenceGuard(config.max_loss_growth)
@@ -145,15 +176,12 @@ class TrainingRun:
         self.saver = RunSaver(
             folder, config, world, self.parallelism, self.updater, parameters, state
         )
-        self.step = TrainingStep(
+        self.step = learner.make_step(
             self.encoder,
-            loss_function,
             config,
-            reader=reader,
             world=world,
             parallelism=self.parallelism,
-            activations=activations,
-            activation_budget=activation_budget(config, world, parameters.values()),
+            parameters=parameters,
         )
 
     @contextlib.contextmanager
@@ -305,8 +333,8 @@ def prepare_encoder(encoder: Encoder, config: TrainingConfig, world: World) -> N
     )
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         raise ConfigError("frozen: nothing is left to train; freeze less")
-    hidden, attention = encoder.dropout
-    encoder.dropout = (
+    hidden, attention = encoder.backbone.dropout
+    encoder.backbone.set_dropout(
         hidden if config.dropout is None else config.dropout,
         attention if config.attention_dropout is None else config.attention_dropout,
     )

@@ -1,0 +1,107 @@
+"""What is learned -> the step that learns it: the socket between the loop and its objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from torch import nn
+
+from opengte.contracts import BatchSource
+from opengte.losses.config import LossConfig, make_loss
+from opengte.training.activation_memory import (
+    ActivationModel,
+    activation_budget,
+    measure_activations,
+)
+from opengte.training.batching import Reader
+from opengte.training.config import TrainingConfig
+from opengte.training.distributed import World
+from opengte.training.parallel import Parallelism
+from opengte.training.step import PreparedBatch, StepOutcome, TrainingStep
+
+if TYPE_CHECKING:
+    from opengte.models.encoder import Encoder
+
+
+class Step(Protocol):
+    """Batches into gradients, one at a time."""
+
+    def prepare(self, batches: BatchSource, step: int) -> PreparedBatch:
+        """Draw and tokenise the batch of a step; needs nothing of the steps before it."""
+        ...
+
+    def run(
+        self, prepared: PreparedBatch, *, scale: float = 1.0, stop: bool = False
+    ) -> StepOutcome:
+        """Add the gradient of the global batch to the parameters."""
+        ...
+
+
+class Learner(Protocol):
+    """One objective.
+
+    Attributes:
+        identity: what must be equal for a run to go on; plain values.
+        learned: parameters beside the model's own.
+    """
+
+    identity: object
+    learned: nn.Module
+
+    def look_at(self, model: Encoder, config: TrainingConfig) -> None:
+        """Measure what must be known before the model is shared out."""
+        ...
+
+    def make_step(
+        self,
+        model: Encoder,
+        config: TrainingConfig,
+        *,
+        world: World,
+        parallelism: Parallelism,
+        parameters: Mapping[str, nn.Parameter],
+    ) -> Step:
+        """The step of the model as the ranks hold it."""
+        ...
+
+
+class EmbeddingLearner:
+    """Losses of the embeddings of a whole batch: contrastive ones, distillation.
+
+    Args:
+        loss: which.
+    """
+
+    def __init__(self, loss: LossConfig) -> None:
+        self.identity: object = loss
+        self.loss = make_loss(loss)
+        self.learned = self.loss if isinstance(self.loss, nn.Module) else nn.Identity()
+        self.reader: Reader
+        self.activations: ActivationModel
+
+    def look_at(self, model: Encoder, config: TrainingConfig) -> None:
+        """Lengths, and what activations take."""
+        self.reader = Reader.of(model, config)
+        self.activations = measure_activations(model, max_tokens=self.reader.max_tokens)
+
+    def make_step(
+        self,
+        model: Encoder,
+        config: TrainingConfig,
+        *,
+        world: World,
+        parallelism: Parallelism,
+        parameters: Mapping[str, nn.Parameter],
+    ) -> TrainingStep:
+        """See ``Learner``."""
+        return TrainingStep(
+            model,
+            self.loss,
+            config,
+            reader=self.reader,
+            world=world,
+            parallelism=parallelism,
+            activations=self.activations,
+            activation_budget=activation_budget(config, world, parameters.values()),
+        )
