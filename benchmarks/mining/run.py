@@ -12,6 +12,7 @@ from the shared folder (``OPENGTE_SHARED``, else ``../shared`` beside the reposi
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -222,24 +223,39 @@ def hold_out(
 def run_cell(
     corpus: Corpus, arm: str, seed: int, folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Mine, train and measure one arm with one seed."""
+    """Mine, train and measure one arm with one seed.
+
+    Two arms that leave the same negatives are the same training: it is done once.
+    """
     started = time.process_time()
     encoder = fresh(options.device)
-    filled = 0.0
+    filled, pairs = 0.0, []
     if arm != "base":
         pairs, filled = with_negatives(corpus, arm, seed, encoder, folder)
-        learn(encoder, pairs, seed, options.steps)
+    known = folder / "trained" / f"{digest(pairs)}-{seed}-{options.steps}.json"
+    if known.exists():
+        scores = json.loads(known.read_text())
+    else:
+        if pairs:
+            learn(encoder, pairs, seed, options.steps)
+        scores = {"dev": ndcg(encoder, corpus.dev), "test": ndcg(encoder, corpus.test)}
+        write_json(known, scores)
     return {
         "corpus": corpus.name,
         "arm": arm,
         "seed": seed,
         "filled": filled,
-        "dev": ndcg(encoder, corpus.dev),
-        "test": ndcg(encoder, corpus.test),
+        **scores,
         "dev_clusters": corpus.dev.clusters,
         "test_clusters": corpus.test.clusters,
         "cpu_seconds": round(time.process_time() - started, 1),
     }
+
+
+def digest(pairs: Sequence[Pair]) -> str:
+    """The same for the same pairs with the same negatives."""
+    facts = [(pair.query, pair.positive, pair.negatives) for pair in pairs]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
 def fresh(device: str) -> Encoder:
