@@ -53,6 +53,10 @@ def commit(*code: str) -> str:
     return (_git("log", "-1", "--format=%h", "--", *code) or "unknown") + ("+" if changed else "")
 
 
+class TurnOver(Exception):
+    """No further measurement is begun in this turn."""
+
+
 class Cells:
     """The measurements of one benchmark.
 
@@ -74,12 +78,16 @@ class Cells:
                 self.rows[cell["name"]] = cell["row"]
 
     def measure(self, settings: Mapping[str, Any], run: Callable[[], Row]) -> Row:
-        """The row of these settings: read, or made by ``run`` and kept."""
+        """The row of these settings: read, or made by ``run`` and kept.
+
+        Raises:
+            TurnOver: it is not there yet, and the minutes are over.
+        """
         name = json.dumps(settings, sort_keys=True)
         if name not in self.rows:
             if self.ends is not None and time.monotonic() > self.ends:
                 print(f"{len(self.rows)} measurements are kept; the same command goes on")
-                sys.exit(GO_ON)
+                raise TurnOver
             self.rows[name] = {**run(), "commit": commit(*self.code)}
             if self.path is not None:
                 with open(self.path, "a", encoding="utf-8") as stream:

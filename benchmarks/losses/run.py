@@ -27,7 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from cells import Cells, Row, machine, run_worker, write_results  # noqa: E402
+from cells import GO_ON, Cells, Row, TurnOver, machine, run_worker, write_results  # noqa: E402
 
 CODE = ("src/opengte/losses", "benchmarks/losses")
 SIZE, SMALL, LARGE = 16_384, 8_192, 65_536
@@ -110,7 +110,10 @@ def main() -> None:
     rows = []
     for name, size, number in measurements(quick=arguments.quick):
         settings = {"system": name, "pairs": size, "round": number}
-        rows.append(cells.measure(settings, lambda name=name, size=size: measure(name, size)))
+        try:
+            rows.append(cells.measure(settings, lambda name=name, size=size: measure(name, size)))
+        except TurnOver:
+            sys.exit(GO_ON)
     has_bfloat16 = bool({"avx512_bf16", "amx_bf16"} & set(where["units"]))
     ratios = ratios_of(rows, has_bfloat16=has_bfloat16, quick=arguments.quick)
     goals = {name: goal for name, goal in GOALS.items() if name in ratios}

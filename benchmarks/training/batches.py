@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("OPENGTE_SHARED", ROOT.parent / "shared")) / "data" / "pairs"
 MEGA_BATCHES = 50
-NUM_HELD_OUT = 2500
+NUM_HELD_OUT = 1500
 
 TextPair = tuple[str, str]
 

@@ -16,7 +16,8 @@ are medians. CPU seconds decide, since on a shared machine wall time says little
 - held-out nDCG@10 after equal examples, over three paired seeds: the peer, ours in the same
   precision, and ours in the other one.
 
-What was measured is kept beside the JSON file. On a machine with a GPU, ``run_gpu.py``.
+What was measured is kept beside the JSON file; a turn that ends early (``--minutes``) writes what
+there is, and names the parts that are missing. On a machine with a GPU, ``run_gpu.py``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from cells import Cells, Row, machine, run_worker, write_results  # noqa: E402
+from cells import GO_ON, Cells, Row, TurnOver, machine, run_worker, write_results  # noqa: E402
 
 CODE = ("src/opengte/training", "src/opengte/models", "src/opengte/losses", "benchmarks/training")
 OURS, PEER = "opengte", "sentence-transformers"
@@ -54,7 +55,7 @@ STANDARD: Mapping[str, Any] = {
     "steps": 3,
     "warmup_steps": 1,
 }
-QUALITY: Mapping[str, Any] = {"steps": 40, "warmup_steps": 0, "evaluate": True}
+QUALITY: Mapping[str, Any] = {"steps": 24, "warmup_steps": 0, "evaluate": True}
 
 
 class Benchmark:
@@ -83,12 +84,11 @@ class Benchmark:
         )
         return row
 
-    def alternate(self, rounds: int, **settings: Any) -> None:
+    def alternate(self, *, round: int, **settings: Any) -> None:
         """Every system in every precision, in turns."""
-        for number in range(rounds):
-            for precision in PRECISIONS:
-                for system in (PEER, OURS):
-                    self.measure(system, precision, round=number, **settings)
+        for precision in PRECISIONS:
+            for system in (PEER, OURS):
+                self.measure(system, precision, round=round, **settings)
 
     def fastest_precision(self, system: str) -> str:
         """By the rows at batch 64 and dropout 0.1."""
@@ -138,19 +138,20 @@ def small_ratios(bench: Benchmark, *, dropout: float, has_bfloat16: bool) -> dic
     return found
 
 
-def large_ratios(bench: Benchmark) -> dict[str, float]:
+def large_rows(bench: Benchmark, system: str) -> list[Row]:
     """One cached step each; a warm-up step would be of the same size, so there is none."""
     common = {"gradient_cache": "always", "steps": 1, "warmup_steps": 0}
+    precision = bench.fastest_precision(system)
+    return [bench.measure(system, precision, batch_size=size, **common) for size in LARGE]
+
+
+def large_ratios(bench: Benchmark) -> dict[str, float]:
+    """Of the cached steps, both systems in their faster precision."""
     ratios = {}
-    for size in LARGE:
-        ours, peer = (
-            bench.measure(system, bench.fastest_precision(system), batch_size=size, **common)
-            for system in (OURS, PEER)
-        )
-        speed = ours["tokens_per_cpu_second"] / peer["tokens_per_cpu_second"]
-        ratios[f"tokens_vs_st_cached_{size}"] = speed
+    for ours, peer in zip(large_rows(bench, OURS), large_rows(bench, PEER), strict=True):
+        size, field = ours["batch_size"], "tokens_per_cpu_second"
+        ratios[f"tokens_vs_st_cached_{size}"] = ours[field] / peer[field]
         ratios[f"memory_vs_st_cached_{size}"] = peer["peak_mib"] / ours["peak_mib"]
-    ratios["memory_4096_under_4_gib"] = 4096 / ours["peak_mib"]
     return ratios
 
 
@@ -212,18 +213,56 @@ def main() -> None:
     kept = arguments.json.with_suffix(".cells.jsonl") if arguments.json else None
     bench = Benchmark(Cells(kept, minutes=arguments.minutes, code=CODE))
     has_bfloat16 = bool({"avx512_bf16", "amx_bf16"} & set(where["units"]))
-    bench.alternate(1 if arguments.quick else ROUNDS)
-    ratios = small_ratios(bench, dropout=0.1, has_bfloat16=has_bfloat16)
-    more: Row = {"peer_elsewhere": PEER_REFERENCE}
-    if not arguments.quick:
-        bench.alternate(ROUNDS, dropout=0.0)
-        ratios |= small_ratios(bench, dropout=0.0, has_bfloat16=has_bfloat16)
-        ratios |= large_ratios(bench)
-        more["quality"] = quality(bench)
+    ratios: dict[str, float] = {}
+    more: Row = {"peer_elsewhere": PEER_REFERENCE, "missing": ["everything"]}
+    try:
+        for part in parts(quick=arguments.quick, has_bfloat16=has_bfloat16):
+            more["missing"] = [part.__name__]
+            found = part(bench)
+            more |= found.pop("more", {})
+            ratios |= found
+        more["missing"] = []
+    except TurnOver:
+        more["missing"].append("what comes after it")
     goals = {**(WITH_AMX if "amx_bf16" in where["units"] else WITHOUT_AMX), **ANYWHERE}
     goals = {name: goal for name, goal in goals.items() if name in ratios}
     rows = without_lists(bench.rows)
     write_results(arguments.json, where, ratios=ratios, goals=goals, rows=rows, **more)
+    sys.exit(GO_ON if more["missing"] else 0)
+
+
+def parts(*, quick: bool, has_bfloat16: bool) -> Iterator[Callable[[Benchmark], Row]]:
+    """The parts of the benchmark, what matters most first; each gives ratios."""
+
+    def first_round(bench: Benchmark) -> Row:
+        bench.alternate(round=0)
+        return small_ratios(bench, dropout=0.1, has_bfloat16=has_bfloat16)
+
+    def first_round_without_dropout(bench: Benchmark) -> Row:
+        bench.alternate(round=0, dropout=0.0)
+        return small_ratios(bench, dropout=0.0, has_bfloat16=has_bfloat16)
+
+    def our_large_batches(bench: Benchmark) -> Row:
+        return {"memory_4096_under_4_gib": 4096 / large_rows(bench, OURS)[-1]["peak_mib"]}
+
+    def held_out(bench: Benchmark) -> Row:
+        return {"more": {"quality": quality(bench)}}
+
+    def later_rounds(bench: Benchmark) -> Row:
+        ratios: Row = {}
+        for dropout in (0.1, 0.0):
+            for number in range(1, ROUNDS):
+                bench.alternate(round=number, dropout=dropout)
+            ratios |= small_ratios(bench, dropout=dropout, has_bfloat16=has_bfloat16)
+        return ratios
+
+    yield first_round
+    if not quick:
+        yield first_round_without_dropout
+        yield our_large_batches
+        yield held_out
+        yield later_rounds
+        yield large_ratios
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
 from batches import TextPair, grouped_batches, hold_out, read_pairs
 
 TEMPERATURE = 0.01
-NUM_QUERIES = 600
+NUM_QUERIES = 500
 Row = dict[str, Any]
 
 
