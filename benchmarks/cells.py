@@ -53,7 +53,7 @@ def commit(*code: str) -> str:
     return (_git("log", "-1", "--format=%h", "--", *code) or "unknown") + ("+" if changed else "")
 
 
-class TurnOver(Exception):
+class OutOfTimeError(Exception):
     """No further measurement is begun in this turn."""
 
 
@@ -81,13 +81,13 @@ class Cells:
         """The row of these settings: read, or made by ``run`` and kept.
 
         Raises:
-            TurnOver: it is not there yet, and the minutes are over.
+            OutOfTimeError: it is not there yet, and the minutes are over.
         """
         name = json.dumps(settings, sort_keys=True)
         if name not in self.rows:
             if self.ends is not None and time.monotonic() > self.ends:
                 print(f"{len(self.rows)} measurements are kept; the same command goes on")
-                raise TurnOver
+                raise OutOfTimeError
             self.rows[name] = {**run(), "commit": commit(*self.code)}
             if self.path is not None:
                 with open(self.path, "a", encoding="utf-8") as stream:

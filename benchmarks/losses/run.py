@@ -27,7 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from cells import GO_ON, Cells, Row, TurnOver, machine, run_worker, write_results  # noqa: E402
+from cells import GO_ON, Cells, Row, OutOfTimeError, machine, run_worker, write_results  # noqa: E402
 
 CODE = ("src/opengte/losses", "benchmarks/losses")
 SIZE, SMALL, LARGE = 16_384, 8_192, 65_536
@@ -112,7 +112,7 @@ def main() -> None:
         settings = {"system": name, "pairs": size, "round": number}
         try:
             rows.append(cells.measure(settings, lambda name=name, size=size: measure(name, size)))
-        except TurnOver:
+        except OutOfTimeError:
             sys.exit(GO_ON)
     has_bfloat16 = bool({"avx512_bf16", "amx_bf16"} & set(where["units"]))
     ratios = ratios_of(rows, has_bfloat16=has_bfloat16, quick=arguments.quick)

@@ -33,7 +33,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from cells import GO_ON, Cells, Row, TurnOver, machine, run_worker, write_results  # noqa: E402
+from cells import GO_ON, Cells, Row, OutOfTimeError, machine, run_worker, write_results  # noqa: E402
 
 CODE = ("src/opengte/training", "src/opengte/models", "src/opengte/losses", "benchmarks/training")
 OURS, PEER = "opengte", "sentence-transformers"
@@ -222,7 +222,7 @@ def main() -> None:
             more |= found.pop("more", {})
             ratios |= found
         more["missing"] = []
-    except TurnOver:
+    except OutOfTimeError:
         more["missing"].append("what comes after it")
     goals = {**(WITH_AMX if "amx_bf16" in where["units"] else WITHOUT_AMX), **ANYWHERE}
     goals = {name: goal for name, goal in goals.items() if name in ratios}
