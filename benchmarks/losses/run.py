@@ -27,7 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from cells import GO_ON, Cells, Row, OutOfTimeError, machine, run_worker, write_results  # noqa: E402
+from cells import GO_ON, Cells, OutOfTimeError, Row, machine, run_worker, write_results  # noqa: E402
 
 CODE = ("src/opengte/losses", "benchmarks/losses")
 SIZE, SMALL, LARGE = 16_384, 8_192, 65_536

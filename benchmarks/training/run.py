@@ -33,7 +33,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from cells import GO_ON, Cells, Row, OutOfTimeError, machine, run_worker, write_results  # noqa: E402
+from cells import GO_ON, Cells, OutOfTimeError, Row, machine, run_worker, write_results  # noqa: E402
 
 CODE = ("src/opengte/training", "src/opengte/models", "src/opengte/losses", "benchmarks/training")
 OURS, PEER = "opengte", "sentence-transformers"
