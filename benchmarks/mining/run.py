@@ -45,6 +45,7 @@ from opengte.mining.teachers import Teacher
 from opengte.models.encoder import Encoder
 from opengte.models.weights import load_encoder
 from opengte.pipeline.environment import cpu_features, source_commit
+from opengte.pipeline.memory import trim
 from opengte.records import Pair
 from opengte.search.exact import ExactIndex
 from opengte.training.config import TrainingConfig
@@ -132,6 +133,7 @@ def fill(cells: Path, options: argparse.Namespace) -> bool:
                     corpora[name] = read_corpus(name, options)
                 cell = run_cell(corpora[name], arm, seed, cells / "mined" / name, options)
                 write_json(path, cell)
+                trim()
                 print(
                     f"{name:28} {arm:15} seed {seed}  dev {np.mean(cell['dev']):.4f}  "
                     f"test {np.mean(cell['test']):.4f}  filled {cell['filled']:.1%}  "

@@ -30,8 +30,10 @@ PairScores = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32
 """(query numbers, row numbers) -> exact scores."""
 
 _ROWS = 4096
+_GROUPS = 64
 _QUERIES = 1024
 _CHUNK = 8192  # queries whose survivors are held at once
+_RESIDUE_ROWS = 512  # few enough to stay in the cache
 _SMALL = 16_384  # rows below which the plain index is as fast
 
 
@@ -97,7 +99,7 @@ class TorchExactIndex:
     def _search_chunk(
         self, queries: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        exact = torch.from_numpy(queries)
+        exact = torch.from_numpy(np.require(queries, requirements="W"))
         rounded = exact.to(self._dtype)
         survivors = Survivors(self._error(exact, rounded), k)
         blocks = rounded.to(self._device).split(_QUERIES)
@@ -121,7 +123,7 @@ class TorchExactIndex:
     def _as_columns(self, block: NDArray[np.float32]) -> Float[Tensor, "D rows"]:
         """A block in the precision of the products, filled up to ``_ROWS`` with zero rows."""
         rounded = torch.zeros(_ROWS, self.dimensions, dtype=self._dtype)
-        rounded[: len(block)] = torch.from_numpy(block)
+        rounded[: len(block)] = torch.from_numpy(np.require(block, requirements="W"))
         return rounded.to(self._device).T
 
     def _error(self, exact: Tensor, rounded: Tensor) -> Float[Tensor, " Q"]:
@@ -138,13 +140,13 @@ class TorchExactIndex:
         """Length of the longest row, and of the largest rounding residue of one; read once."""
         if self._row_bounds is None:
             longest, residue = self._exact.longest_row(), 0.0
-            for _, block in self._exact.blocks(_ROWS):
-                if self._dtype == torch.float32:
-                    break
-                exact = torch.from_numpy(block)
-                lost = (exact - exact.to(self._dtype).float()).norm(dim=1)
-                residue = max(residue, float(lost.max()))
-            self._row_bounds = (longest, residue)
+            if self._dtype != torch.float32:
+                for _, block in self._exact.blocks(_RESIDUE_ROWS):
+                    exact = torch.from_numpy(np.require(block, requirements="W"))
+                    lost = exact.to(self._dtype).float().sub_(exact)
+                    squares = torch.einsum("nd,nd->n", lost, lost)
+                    residue = max(residue, float(squares.max()))
+            self._row_bounds = (longest, residue**0.5)
         return self._row_bounds
 
 
@@ -180,7 +182,7 @@ class Survivors:
         if num_rows < num_columns:
             products[:, num_rows:] = -torch.inf
         part = slice(first, first + num_queries)
-        groups = self._num_groups(num_columns)
+        groups = self._num_groups(num_columns, torch.isneginf(self._threshold[part]).any())
         grouped = products.view(num_queries, num_columns // groups, groups)
         peaks = grouped.amax(dim=1)
         threshold = self._threshold[part]
@@ -207,7 +209,7 @@ class Survivors:
         (full,) = torch.nonzero(self._counts > 2 * self._k, as_tuple=True)
         if not len(full):
             return
-        self._drop(full)
+        self._drop_all(full)
         limit = max(8 * self._k, self._k + 4096)
         (crowded,) = torch.nonzero(self._counts > limit, as_tuple=True)
         if len(crowded):
@@ -216,15 +218,14 @@ class Survivors:
     def flat(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Query and row numbers of all survivors."""
         (everything,) = torch.nonzero(self._counts > self._k, as_tuple=True)
-        if len(everything):
-            self._drop(everything)
+        self._drop_all(everything)
         owners, places = torch.nonzero(~torch.isneginf(self._scores), as_tuple=True)
         return owners.numpy(), self._rows[owners, places].numpy()
 
-    def _num_groups(self, num_columns: int) -> int:
-        """W: enough groups that the k-th largest of their maxima is a useful first threshold."""
-        groups = 64
-        while groups < min(4 * self._k, num_columns):
+    def _num_groups(self, num_columns: int, is_first: bool) -> int:
+        """W: at first enough that the k-th largest of their maxima is a useful threshold."""
+        groups = _GROUPS
+        while is_first and groups < min(4 * self._k, num_columns):
             groups *= 2
         return groups
 
@@ -255,6 +256,13 @@ class Survivors:
         more = room - self._scores.shape[1]
         self._scores = torch.nn.functional.pad(self._scores, (0, more), value=-torch.inf)
         self._rows = torch.nn.functional.pad(self._rows, (0, more))
+
+    def _drop_all(self, queries: Int[Tensor, " n"]) -> None:
+        """Drop what falls below; a few long lists must not make all others as wide."""
+        long = self._counts[queries] > 4 * self._k
+        for part in (queries[~long], queries[long]):
+            if len(part):
+                self._drop(part)
 
     def _drop(self, queries: Int[Tensor, " n"]) -> None:
         width = int(self._counts[queries].max())
