@@ -45,7 +45,7 @@ from opengte.mining.teachers import Teacher
 from opengte.models.encoder import Encoder
 from opengte.models.weights import load_encoder
 from opengte.pipeline.environment import cpu_features, source_commit
-from opengte.pipeline.memory import trim
+from opengte.pipeline.memory import TrimMemory, trim
 from opengte.records import Pair
 from opengte.search.exact import ExactIndex
 from opengte.training.config import TrainingConfig
@@ -317,6 +317,7 @@ def learn(encoder: Encoder, pairs: Sequence[Pair], seed: int, num_steps: int) ->
             config,
             loss=ImprovedContrastiveConfig(temperature=TEMPERATURE),
             folder=Path(folder),
+            callbacks=[TrimMemory()],
             progress=lambda done, total: None,
         )
 
