@@ -53,7 +53,7 @@ def test_ids_and_texts_are_unique_and_texts_are_short():
 
 
 def test_is_small_enough_to_ship_and_names_the_licence_of_every_source():
-    assert sum(file.stat().st_size for file in SLICE.rglob("*") if file.is_file()) < 600_000
+    assert sum(file.stat().st_size for file in SLICE.rglob("*") if file.is_file()) < 1_100_000
     licences = (SLICE / "LICENCES.md").read_text("utf-8")
     for source in {row["_id"].rsplit("-", 1)[0] for row in rows("corpus.jsonl")}:
         assert f"| {source} |" in licences
