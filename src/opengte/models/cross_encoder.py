@@ -74,6 +74,10 @@ class CrossEncoder(nn.Module):
         """Pairs of (query, document) as one text each; the longer of the two is cut first."""
         return self.tokenizer.encode_pairs(pairs, max_tokens=self.max_tokens)
 
+    def pack(self, texts: Sequence[TokenizedText]) -> PackedTokens:
+        """Lay tokenised pairs one behind the other, on the model's device."""
+        return pack(texts).to(self.device)
+
     def forward(self, packed: PackedTokens) -> Float[Tensor, "N L"]:
         """Logits of packed pairs; differentiable."""
         self.backbone.compute_dtype = resolve_dtype(self.compute_dtype, self.device)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,7 +25,7 @@ from opengte.models.latent_attention import LatentAttention
 from opengte.models.packing import PackedTokens, pack
 from opengte.models.pooling import pool
 from opengte.models.precision import CastLinear, resolve_dtype
-from opengte.models.sparse import SparseHead, lexical_weights
+from opengte.models.sparse import SparseHead, lexical_matrix, lexical_weights
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
 from opengte.text.token_budget import group_by_length
 from opengte.text.tokenizer import Tokenizer
@@ -85,6 +85,7 @@ class Encoder(nn.Module):
         self.compute_dtype = compute_dtype
         self.token_budget: int | None = None
         self._revision = Revision(self, known=revision)
+        self._vocabulary: Int[Tensor, " U"] | None = None
         self.eval()
 
     @property
@@ -164,7 +165,31 @@ class Encoder(nn.Module):
 
     def forward(self, packed: PackedTokens) -> Float[Tensor, "N D"]:
         """Embed a packed batch; differentiable. float32, of length 1 where the space says so."""
-        return self.embed_states(self.token_states(packed), packed)
+        states = self.token_states(packed)
+        vectors = self.embed_states(states, packed)
+        if self._vocabulary is None:
+            return vectors
+        assert self.sparse_head is not None
+        weights = self.sparse_head(states, packed)
+        return torch.cat([vectors, lexical_matrix(weights, packed, self._vocabulary)], dim=1)
+
+    @contextmanager
+    def lexical(self, vocabulary: Int[Tensor, " U"] | None) -> Iterator[None]:
+        """Let ``forward`` put lexical weights behind each embedding, for training both at once.
+
+        Args:
+            vocabulary: distinct token ids of all texts of a batch, ascending; None changes nothing.
+
+        Raises:
+            ConfigError: the model has no sparse head.
+        """
+        if vocabulary is not None and self.sparse_head is None:
+            raise ConfigError("a sparse loss needs a sparse head; give the backbone one")
+        self._vocabulary = vocabulary
+        try:
+            yield
+        finally:
+            self._vocabulary = None
 
     def token_states(self, packed: PackedTokens) -> Float[Tensor, "T C"]:
         """The backbone's last states of all tokens, before any head; differentiable."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -104,6 +105,38 @@ def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
         left = math.sin((1.0 - share) * angle) / math.sin(angle)
         mixed = left * a + math.sin(share * angle) / math.sin(angle) * b
     return mixed.to(start.dtype).view_as(start)
+
+
+@dataclass(frozen=True)
+class Angles:
+    """How far two models lie apart, in radians, each tensor seen as one vector.
+
+    Attributes:
+        mean: over the tensors.
+        largest: of all of them.
+    """
+
+    mean: float
+    largest: float
+
+
+def angles(first: Encoder, second: Encoder) -> Angles:
+    """Angles between the weights of two encoders: what slerp goes along.
+
+    Raises:
+        ConfigError: their architectures differ.
+    """
+    states = [first.state_dict(), second.state_dict()]
+    _check_same_shapes(states)
+    found = []
+    for name, value in states[0].items():
+        a, b = value.double().flatten(), states[1][name].double().flatten()
+        # By half the chord, exact where the arc is short and the cosine is 1 within rounding.
+        lengths = a.norm(), b.norm()
+        if lengths[0] > 0 and lengths[1] > 0:
+            chord = float((a / lengths[0] - b / lengths[1]).norm())
+            found.append(2 * math.asin(min(1.0, chord / 2)))
+    return Angles(mean=sum(found) / max(1, len(found)), largest=max(found, default=0.0))
 
 
 def _check_same_shapes(states: Sequence[dict[str, Tensor]]) -> None:

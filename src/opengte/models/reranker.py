@@ -124,6 +124,10 @@ class YesNoReranker(nn.Module):
             for body in bodies
         ]
 
+    def pack(self, texts: Sequence[TokenizedText]) -> PackedTokens:
+        """Lay tokenised chats one behind the other, on the model's device."""
+        return pack(texts).to(self.device)
+
     def forward(self, packed: PackedTokens) -> Float[Tensor, "N 2"]:
         """Logits of no and yes as the next token; differentiable.
 

@@ -25,7 +25,7 @@ from opengte.models.nv_embed import split_released
 from opengte.models.sparse import SparseHead
 from opengte.text.tokenizer import Tokenizer
 
-__all__ = ["load_encoder", "load_tensors", "save_encoder", "settings_of"]
+__all__ = ["load_encoder", "load_tensors", "read_tensors", "save_encoder", "settings_of"]
 
 WEIGHT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -110,6 +110,11 @@ def load_tensors(folder: ModelFolder) -> dict[str, Tensor]:
     for file in folder.weight_files:
         tensors.update(load_file(file))
     return tensors
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """All weights of the backbone in ``path``, those of heads that encoders leave out included."""
+    return load_tensors(ModelFolder.read(path))
 
 
 def _load_parts(

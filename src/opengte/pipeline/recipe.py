@@ -1,7 +1,9 @@
 """A recipe: one YAML file -> typed, validated settings of every stage.
 
 A recipe may extend another: mappings are merged key by key, anything else is replaced, ``null``
-removes a stage, and a mapping that names another ``kind`` replaces the older one whole.
+removes a stage, and a mapping that names another ``kind`` replaces the older one whole, as does
+one that says ``"*": null``. A stage that the child adds runs before the first one of its parent
+that names it, else after all of them.
 """
 
 from __future__ import annotations
@@ -17,11 +19,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from opengte.errors import ConfigError
-from opengte.pipeline.stage_configs import BackboneConfig, StageConfig, stage_references
+from opengte.pipeline.stage_configs import (
+    BackboneConfig,
+    HardwareSettings,
+    StageConfig,
+    split_snapshot,
+    stage_references,
+)
 from opengte.pipeline.yaml_file import KeyPath, parse_yaml, read_yaml
 
 BASE = "base"
 """How stages name the recipe's backbone."""
+EVERYTHING = "*"
+"""A key whose ``null`` forgets all that a parent put into the same mapping."""
 
 
 class Recipe(BaseModel):
@@ -30,7 +40,9 @@ class Recipe(BaseModel):
     Attributes:
         name: what the run folder is called.
         description: one line for people.
+        reference: the paper or model card it follows.
         seed: from it every random choice of every stage is derived.
+        hardware: what a plan reckons with.
         backbone: the model that training starts from.
         stages: name -> stage, in the order in which they run.
     """
@@ -39,7 +51,9 @@ class Recipe(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     description: str = ""
+    reference: str = ""
     seed: int = Field(default=0, ge=0, lt=2**31)
+    hardware: HardwareSettings = HardwareSettings()
     backbone: BackboneConfig
     stages: dict[str, StageConfig]
 
@@ -60,7 +74,8 @@ class Recipe(BaseModel):
     def _references_point_back(self) -> Recipe:
         earlier: dict[str, str] = {BASE: "backbone"}
         for name, stage in self.stages.items():
-            for field, target, kinds in stage_references(stage):
+            for field, reference, kinds in stage_references(stage):
+                target = self._without_snapshot(f"stages.{name}.{field}", reference)
                 if target not in earlier:
                     known = ", ".join(earlier)
                     raise ValueError(
@@ -74,6 +89,18 @@ class Recipe(BaseModel):
                     )
             earlier[name] = stage.kind
         return self
+
+    def _without_snapshot(self, field: str, reference: str) -> str:
+        """The stage that is named; a share behind it must be among that stage's snapshots."""
+        try:
+            target, share = split_snapshot(reference)
+        except ValueError:
+            raise ValueError(f"{field}: {reference!r} must be a stage, or STAGE@SHARE") from None
+        kept = getattr(self.stages.get(target), "snapshots", ())
+        if share is not None and share not in kept:
+            known = ", ".join(map(str, kept)) or "none"
+            raise ValueError(f"{field}: {target!r} keeps no snapshot at {share}; it keeps {known}")
+        return target
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; parsing it gives an equal recipe."""
@@ -132,14 +159,18 @@ def find_recipe(name_or_path: str | Path) -> Path:
 
 def merge_values(older: Any, newer: Any) -> Any:
     """``newer`` over ``older``, as ``extends`` means it."""
-    if not isinstance(older, dict) or not isinstance(newer, dict):
+    if not isinstance(newer, dict):
         return newer
-    if "kind" in newer and newer["kind"] != older.get("kind", newer["kind"]):
-        return newer
-    merged = dict(older)
+    merged = dict(older) if isinstance(older, dict) and not _replaces(newer, older) else {}
     for key, value in newer.items():
-        merged[key] = merge_values(older[key], value) if key in older else value
+        if key != EVERYTHING or value is not None:
+            merged[key] = merge_values(merged.get(key), value)
     return merged
+
+
+def _replaces(newer: dict[str, Any], older: dict[str, Any]) -> bool:
+    forgets = EVERYTHING in newer and newer[EVERYTHING] is None
+    return forgets or ("kind" in newer and newer["kind"] != older.get("kind", newer["kind"]))
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -172,7 +203,32 @@ def _read_with_parents(
         )
     beside = path.parent / parent
     base, _ = _read_with_parents(beside if beside.is_file() else find_recipe(parent), (*seen, path))
-    return merge_values(base, values), lines
+    merged = merge_values(base, values)
+    if isinstance(merged.get("stages"), dict):
+        forgets = EVERYTHING in (values.get("stages") or {})
+        inherited = {} if forgets else base.get("stages") or {}
+        merged["stages"] = _in_running_order(merged["stages"], inherited)
+    return merged, lines
+
+
+def _in_running_order(stages: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:
+    """A stage that a child adds stands before the first one that names it, else at the end."""
+    order = [name for name in stages if name in inherited]
+    end = len(order)
+    for name in reversed([name for name in stages if name not in inherited]):
+        users = (n for n, other in enumerate(order) if _names(stages[other], name))
+        place = next(users, end)
+        order.insert(place, name)
+        end += place < end
+    return {name: stages[name] for name in order}
+
+
+def _names(value: Any, stage: str) -> bool:
+    if isinstance(value, dict):
+        return any(_names(inner, stage) for key, inner in value.items() if key != "kind")
+    if isinstance(value, list):
+        return any(_names(inner, stage) for inner in value)
+    return isinstance(value, str) and value.partition("@")[0] == stage
 
 
 def _parse_override(override: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,18 @@ from pydantic import BaseModel
 from opengte.atomic import recover_folder, write_json, write_text
 from opengte.contracts import TextEncoder
 from opengte.errors import ConfigError
+from opengte.pipeline.backbone import prepare_backbone
 from opengte.pipeline.console import Console, format_seconds
 from opengte.pipeline.embedding_cache import CachedEncoder
 from opengte.pipeline.environment import describe_environment, peak_rss_mb
 from opengte.pipeline.memory import trim
 from opengte.pipeline.recipe import BASE, Recipe
-from opengte.pipeline.stage_configs import BackboneConfig, stage_references
+from opengte.pipeline.stage_configs import (
+    BackboneConfig,
+    StageConfig,
+    split_snapshot,
+    stage_references,
+)
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,14 @@ class StageContext:
         work: survives a kill as long as the fingerprint stays; what resumes lives here.
         output: a folder to be made with ``atomic_folder``.
         seed: this stage's own, derived from the recipe's.
+        recipe_seed: the recipe's.
         backbone: the recipe's, with the folder it was found in.
         base_folder: that folder.
         results: the stages before this one.
+        stages: their settings, and those of the stages to come.
         console: for progress.
         load_encoder: opens a model folder with a longest input.
+        find_model: the name of a model from elsewhere -> its folder.
     """
 
     name: str
@@ -74,21 +83,44 @@ class StageContext:
     work: Path
     output: Path
     seed: int
+    recipe_seed: int
     backbone: BackboneConfig
     base_folder: Path
     results: Mapping[str, StageResult]
+    stages: Mapping[str, StageConfig]
     console: Console
     load_encoder: Callable[[Path, int], TextEncoder]
+    find_model: Callable[[str], Path]
 
     def model_folder(self, reference: str) -> Path:
         """The folder of the model that a stage refers to."""
-        return self.base_folder if reference == BASE else self.results[reference].output
+        if reference == BASE:
+            return self.base_folder
+        name, share = split_snapshot(reference)
+        output = self.results[name].output
+        return output if share is None else snapshot_folder(self.run_folder, name, share)
+
+    def of_stage(self, name: str) -> StageContext:
+        """The context that an earlier stage was run with, to go back to what it left."""
+        result = self.results[name]
+        return replace(
+            self,
+            name=name,
+            work=self.run_folder / "stages" / name,
+            output=result.output,
+            seed=_stage_seed(self.recipe_seed, name),
+        )
 
     def encoder(self, reference: str) -> TextEncoder:
         """The model that a stage refers to, embedding each text once in the whole run."""
         folder = self.model_folder(reference)
         encoder = self.load_encoder(folder, self.backbone.max_tokens)
         return CachedEncoder(encoder, self.run_folder / "cache")
+
+
+def snapshot_folder(run_folder: Path, stage: str, share: float) -> Path:
+    """Where a stage keeps the encoder of a moment of its run."""
+    return run_folder / "stages" / stage / "snapshots" / f"{share:g}"
 
 
 StageFunction = Callable[[Any, StageContext], Mapping[str, Any]]
@@ -156,8 +188,11 @@ def _run_stages(
     console: Console,
     until: str | None,
 ) -> dict[str, StageResult]:
-    base_folder = find_model(recipe.backbone.model)
-    base_fingerprint = fingerprint_model(base_folder)
+    base_folder = prepare_backbone(
+        recipe.backbone, folder / "backbone", seed=recipe.seed, find_model=find_model
+    )
+    settings = recipe.backbone.model_dump_json()
+    base_fingerprint = f"{fingerprint_model(base_folder)} {settings}"
     write_json(folder / "environment.json", {**describe_environment(), "seed": recipe.seed})
     results: dict[str, StageResult] = {}
     for number, (name, config) in enumerate(recipe.stages.items(), start=1):
@@ -175,11 +210,14 @@ def _run_stages(
                 work=_work_folder(work, fingerprint),
                 output=output,
                 seed=_stage_seed(recipe.seed, name),
+                recipe_seed=recipe.seed,
                 backbone=recipe.backbone,
                 base_folder=base_folder,
                 results=results,
+                stages=recipe.stages,
                 console=console,
                 load_encoder=load_encoder,
+                find_model=find_model,
             )
             done = _run_stage(kind, config, context, fingerprint)
             console.line(f"{label}: done in {format_seconds(done.seconds)}")
@@ -229,7 +267,9 @@ def _fingerprint(
     base_fingerprint: str,
 ) -> str:
     reads = {
-        target: base_fingerprint if target == BASE else results[target].fingerprint
+        target: base_fingerprint
+        if target == BASE
+        else results[split_snapshot(target)[0]].fingerprint
         for _, target, _ in stage_references(config)
     }
     facts = {
@@ -281,6 +321,8 @@ def _run_stage(
             "facts": facts,
         },
     )
+    # Only now: a stage that is killed before its record stands goes on from them.
+    shutil.rmtree(context.work / "training" / "checkpoints", ignore_errors=True)
     return result
 
 

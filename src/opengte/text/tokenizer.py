@@ -217,6 +217,23 @@ class Tokenizer:
         files = {**self.files, "tokenizer.json": backend.to_str().encode("utf-8")}
         return Tokenizer(backend, config=self.config, files=files, lower_case=self.lower_case)
 
+    def adding(self, tokens: Sequence[str], *, whole_words: bool = False) -> Tokenizer:
+        """The same tokenizer that also knows ``tokens``; those it lacks get the next ids.
+
+        Args:
+            tokens: one id each.
+            whole_words: they are read where they stand alone, not inside of words.
+        """
+        missing = [t for t in dict.fromkeys(tokens) if self.backend.token_to_id(t) is None]
+        if not missing:
+            return self
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.add_special_tokens(
+            [tokenizers.AddedToken(t, special=True, single_word=whole_words) for t in missing]
+        )
+        files = {**self.files, "tokenizer.json": backend.to_str().encode("utf-8")}
+        return Tokenizer(backend, config=self.config, files=files, lower_case=self.lower_case)
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token of ``text`` begins and ends, in characters; no special tokens."""
         return list(self.backend.encode(text, add_special_tokens=False).offsets)

@@ -117,7 +117,8 @@ class GradientCache:
                 output = self._kept.pop(number, None)
                 if output is None:
                     output = self._run(number, with_graph=True)
-                output.backward(self._gradient_of(number, gradients).to(output.dtype))
+                if output.requires_grad:  # not where only what stands behind the leaf learns
+                    output.backward(self._gradient_of(number, gradients).to(output.dtype))
 
     def _run(self, number: int, *, with_graph: bool) -> Tensor:
         own = min(number, len(self._micro_batches) - 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
 from opengte.contracts import BatchSource
 from opengte.losses.config import LossConfig, make_loss
+from opengte.losses.sparse import DenseAndSparseLoss, SparseConfig
 from opengte.training.activation_memory import (
     ActivationModel,
     activation_budget,
@@ -19,6 +21,7 @@ from opengte.training.config import TrainingConfig
 from opengte.training.distributed import World
 from opengte.training.parallel import Parallelism
 from opengte.training.step import PreparedBatch, StepOutcome, TrainingStep
+from opengte.training.teacher_columns import Teach
 
 if TYPE_CHECKING:
     from opengte.models.encoder import Encoder
@@ -71,10 +74,22 @@ class EmbeddingLearner:
 
     Args:
         loss: which.
+        teach: what a teacher says of every batch.
+        teacher: names that teacher; a run goes on with the same one.
+        sparse: trains the encoder's sparse head beside its embeddings (mGTE).
     """
 
-    def __init__(self, loss: LossConfig) -> None:
-        self.identity: object = loss
+    def __init__(
+        self,
+        loss: LossConfig,
+        *,
+        teach: Teach | None = None,
+        teacher: str = "",
+        sparse: SparseConfig | None = None,
+    ) -> None:
+        more = {"teacher": teacher, "sparse": None if sparse is None else asdict(sparse)}
+        self.identity: object = {"loss": asdict(loss), **more} if any(more.values()) else loss
+        self.teach, self.sparse = teach, sparse
         self.loss = make_loss(loss)
         self.learned = self.loss if isinstance(self.loss, nn.Module) else nn.Identity()
         self.reader: Reader
@@ -84,6 +99,7 @@ class EmbeddingLearner:
         """Lengths, and what activations take."""
         self.reader = Reader.of(model, config)
         self.activations = measure_activations(model, max_tokens=self.reader.max_tokens)
+        self.dimensions = model.dimensions
 
     def make_step(
         self,
@@ -95,13 +111,18 @@ class EmbeddingLearner:
         parameters: Mapping[str, nn.Parameter],
     ) -> TrainingStep:
         """See ``Learner``."""
+        loss = self.loss
+        if self.sparse is not None:
+            loss = DenseAndSparseLoss(loss, self.dimensions, self.sparse)
         return TrainingStep(
             model,
-            self.loss,
+            loss,
             config,
             reader=self.reader,
             world=world,
             parallelism=parallelism,
             activations=self.activations,
             activation_budget=activation_budget(config, world, parameters.values()),
+            teach=self.teach,
+            lexical=self.sparse is not None,
         )

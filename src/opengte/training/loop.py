@@ -120,7 +120,11 @@ def train_with(
     Args:
         learner: the objective.
         encoder: what learns: an encoder, or another model with a ``backbone``.
-        batches, config, folder, callbacks, progress: as for ``train``.
+        batches: the batch of every step, the same on every rank.
+        config: how.
+        folder: gets ``checkpoints/`` and ``metrics.jsonl``.
+        callbacks: called after every step, in this order.
+        progress: told (finished steps, all steps) instead of the line on stderr.
 
     Raises:
         ConfigError, DivergenceError, CheckpointError, StorageError, TrainingStopped: as ``train``.

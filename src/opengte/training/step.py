@@ -9,6 +9,7 @@ leaf, the gradient cache sends it on through the micro-batches.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from opengte.contracts import BatchSource
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.models.length_groups import make_length_groups
 from opengte.records import Batch
+from opengte.text.truncation import TokenizedText
 from opengte.training.activation_memory import ActivationModel
 from opengte.training.batching import (
     BatchLayout,
@@ -38,6 +40,7 @@ from opengte.training.distributed import World
 from opengte.training.gradient_cache import GradientCache, num_kept
 from opengte.training.parallel import Parallelism
 from opengte.training.random_state import derive_seed
+from opengte.training.teacher_columns import Teach, TeacherColumns
 
 if TYPE_CHECKING:
     from opengte.models.encoder import Encoder
@@ -53,11 +56,16 @@ class PreparedBatch:
         batch: the global batch of strings.
         layout: who holds what.
         micro_batches: this rank's texts.
+        teacher: what a teacher says of the batch.
+        vocabulary: distinct token ids of the global batch, ascending, where a sparse loss needs
+            them.
     """
 
     batch: Batch
     layout: BatchLayout
     micro_batches: Sequence[MicroBatch]
+    teacher: TeacherColumns | None = None
+    vocabulary: NDArray[np.int64] | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -109,6 +117,8 @@ class TrainingStep:
         world, parallelism: the ranks, and how they share the work.
         activations: what a micro-batch's activations take.
         activation_budget: bytes that kept ones may take.
+        teach: asked about every batch, for distillation.
+        lexical: let the encoder give lexical weights behind its embeddings.
     """
 
     def __init__(
@@ -122,6 +132,8 @@ class TrainingStep:
         parallelism: Parallelism,
         activations: ActivationModel,
         activation_budget: int,
+        teach: Teach | None = None,
+        lexical: bool = False,
     ) -> None:
         self.encoder = encoder
         self.reader = reader
@@ -131,6 +143,8 @@ class TrainingStep:
         self.parallelism = parallelism
         self.activations = activations
         self.activation_budget = activation_budget
+        self.teach = teach
+        self.lexical = lexical
 
     def prepare(self, batches: BatchSource, step: int) -> PreparedBatch:
         """Draw and tokenise the batch of a step; needs nothing of the steps before it."""
@@ -141,7 +155,16 @@ class TrainingStep:
             self.reader,
         )
         parts = micro_batches(texts, max_tokens=self.config.micro_batch_tokens)
-        return PreparedBatch(batch, lay_out(batch, self.world.rank, self.world.size), parts)
+        layout = lay_out(batch, self.world.rank, self.world.size)
+        teacher = None if self.teach is None else self.teach(batch)
+        return PreparedBatch(batch, layout, parts, teacher, self._vocabulary(batch, texts))
+
+    def _vocabulary(self, batch: Batch, own: Sequence[TokenizedText]) -> NDArray[np.int64] | None:
+        """Every rank must name the columns alike, so each reads the texts of all."""
+        if not self.lexical:
+            return None
+        texts = own if self.world.size == 1 else tokenize_batch(batch, self.reader)
+        return np.unique(np.concatenate([text.ids for text in texts])).astype(np.int64)
 
     def run(
         self, prepared: PreparedBatch, *, scale: float = 1.0, stop: bool = False
@@ -156,6 +179,15 @@ class TrainingStep:
         Returns:
             The outcome; where the loss is not finite no gradient was computed.
         """
+        with self._lexical(prepared):
+            return self._run(prepared, scale=scale, stop=stop)
+
+    def _lexical(self, prepared: PreparedBatch) -> contextlib.AbstractContextManager[None]:
+        if prepared.vocabulary is None:
+            return contextlib.nullcontext()
+        return self.encoder.lexical(torch.from_numpy(prepared.vocabulary).to(self.world.device))
+
+    def _run(self, prepared: PreparedBatch, *, scale: float, stop: bool) -> StepOutcome:
         cache = self._cache(prepared)
         leaf = at_least_float32(cache.embed(prepared.micro_batches)).requires_grad_()
         gathered = self.world.gather_rows(leaf, prepared.layout.num_texts)
@@ -233,7 +265,7 @@ def embedded_batch(
     def on_device(values: NDArray[np.generic] | None) -> Tensor | None:
         return None if values is None else torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
-    return EmbeddedBatch(
+    embedded = EmbeddedBatch(
         queries=queries,
         documents=documents,
         negatives=negatives if num_negatives else None,
@@ -245,6 +277,7 @@ def embedded_batch(
         in_batch_negatives=batch.in_batch_negatives,
         rows=layout.rows,
     )
+    return embedded if prepared.teacher is None else prepared.teacher.put_into(embedded)
 
 
 def rows_not_finite(gathered: Tensor, layout: BatchLayout) -> list[int]:

@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from opengte.atomic import atomic_folder, write_json
-from opengte.evaluation.evaluate import evaluate
-from opengte.evaluation.load_task import load_task
 from opengte.evaluation.results import results_json
+from opengte.pipeline.comparing import (
+    difference_line,
+    measure_tasks,
+    paired,
+    task_differences,
+)
+from opengte.pipeline.files import file_marks
 from opengte.pipeline.measure import HeldOutSet, Measured, measure, summarise
+from opengte.pipeline.measure_reranker import measure_reranker
+from opengte.pipeline.rankers import open_reranker
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import EvaluateStage
 
@@ -19,9 +26,15 @@ KEPT_HITS = 5
 
 
 def run(config: EvaluateStage, context: StageContext) -> Mapping[str, Any]:
-    """Measure on the corpus's test set and on the general slice."""
+    """Measure on the corpus's test set, on the general slice and on tasks."""
+    reranker = open_reranker(config.model, context)
+    if reranker is not None:
+        return _finish(config, context, *measure_reranker(config, context, reranker))
     encoder = context.encoder(config.model)
-    results: dict[str, Any] = {"model": config.model, "systems": {}, "slices": {}}
+    baseline = None if config.baseline is None else context.encoder(config.baseline)
+    results: dict[str, Any] = {
+        "model": config.model, "systems": {}, "slices": {}, "differences": {}
+    }  # fmt: skip
     details: dict[str, Any] = {}
     if config.data is not None:
         held_out = HeldOutSet.read(context.results[config.data].output / "test", "test")
@@ -35,6 +48,11 @@ def run(config: EvaluateStage, context: StageContext) -> Mapping[str, Any]:
         )
         results.update(_results(held_out, measured, config))
         details["test"] = _details(held_out, measured)
+        if baseline is not None:
+            before = measure(held_out, baseline, with_masked=False)
+            results["differences"][config.data] = paired(
+                held_out.groups, measured.per_query["dense"], before.per_query["dense"], "mrr@10"
+            )
     if config.general:
         held_out = HeldOutSet.read(general_slice(), "test")
         measured = measure(held_out, encoder)
@@ -44,27 +62,34 @@ def run(config: EvaluateStage, context: StageContext) -> Mapping[str, Any]:
         )
         details["general"] = {"per_query": measured.per_query["dense"]}
     if config.tasks:
-        found = [
-            evaluate(encoder, load_task(path), retrievers=config.retrievers)
-            for path in config.tasks
-        ]
-        results.update(results_json(config.model, found))
+        found = measure_tasks(config, encoder, config.model)
+        results["tasks"] = results_json(config.model, found.results.values())["tasks"]
+        if baseline is not None:
+            other = measure_tasks(config, baseline, str(config.baseline))
+            results["differences"].update(task_differences(found, other))
+    return _finish(config, context, results, details)
+
+
+def external_inputs(config: EvaluateStage) -> Any:
+    """Names, sizes and times of the files of further evaluation sets."""
+    return file_marks(config.tasks)
+
+
+def _finish(
+    config: EvaluateStage,
+    context: StageContext,
+    results: dict[str, Any],
+    details: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    if config.baseline is not None:
+        results["baseline"] = config.baseline
+    if config.benchmark:
+        results["benchmark"] = config.benchmark
     _tell(results, context)
     with atomic_folder(context.output) as folder:
         write_json(folder / "results.json", results)
         write_json(folder / "details.json", details)
     return results
-
-
-def external_inputs(config: EvaluateStage) -> Any:
-    """Names, sizes and times of the files of further evaluation sets."""
-    files = sorted(
-        file
-        for task in config.tasks
-        for file in ([Path(task)] if Path(task).is_file() else Path(task).rglob("*"))
-        if file.is_file()
-    )
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def general_slice() -> Path:
@@ -121,6 +146,8 @@ def _tell(results: Mapping[str, Any], context: StageContext) -> None:
         )
     for name, task in results.get("tasks", {}).items():
         context.console.line(f"  {name}: {task['main_metric']} {task['main_score']:.4f}")
+    for name, row in results["differences"].items():
+        context.console.line("  " + difference_line(name, row, results))
     general = results["slices"].get("general")
     if general:
         context.console.line(f"  general MRR@10 {general['mrr@10']:.4f}")

@@ -1,0 +1,178 @@
+"""The distill stage: pairs and a teacher -> an encoder that embeds or scores as it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opengte.contracts import TrainingCallback
+from opengte.data.mixture import Mixture
+from opengte.errors import ConfigError
+from opengte.losses.config import MatryoshkaConfig, WeightedSumConfig
+from opengte.losses.distillation import EmbeddingMSEConfig
+from opengte.pipeline.learning import open_encoder, resolve_steps, tell_shares, training_facts
+from opengte.pipeline.memory import TrimMemory
+from opengte.pipeline.pair_sources import count_rows, load_pairs, make_sources, source_settings
+from opengte.pipeline.rankers import load_reranker, teacher_folder
+from opengte.pipeline.runner import StageContext
+from opengte.pipeline.snapshots import KeepSnapshots
+from opengte.pipeline.stage_configs import DistillStage
+from opengte.pipeline.teacher_labels import (
+    Asked,
+    TaughtEmbeddings,
+    TaughtScores,
+    label_embeddings,
+    label_judgements,
+    label_similarities,
+    make_labels,
+)
+from opengte.records import Pair
+from opengte.training.teacher_columns import Teach
+
+if TYPE_CHECKING:
+    from opengte.models.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the teacher said.
+
+    Attributes:
+        teach: for batches.
+        teacher: its fingerprint.
+        num_labels: that it gave.
+        dimensions: of its embeddings; None where it gave scores.
+    """
+
+    teach: Teach
+    teacher: str
+    num_labels: int
+    dimensions: int | None
+
+
+def run(config: DistillStage, context: StageContext) -> Mapping[str, Any]:
+    """Ask the teacher about every pair once, then train towards its answers."""
+    from opengte.models.weights import save_encoder
+    from opengte.training.learners import EmbeddingLearner
+    from opengte.training.loop import train_with
+    from opengte.training.token_count import steps_for_tokens
+
+    pairs = load_pairs(config, context)
+    sources = make_sources(pairs, source_settings(config, context))
+    lesson = _ask(config, context, pairs)
+    # The teacher has a label for each side as it stands.
+    mixture = Mixture(sources, replace(config.mixture, seed=context.seed, flip_symmetric=False))
+    encoder = open_encoder(config, context)
+    projected = _fit_size(encoder, lesson, config, context)
+    rows = count_rows(config, sources)
+    settings = resolve_steps(
+        config,
+        context,
+        num_rows=sum(counts["rows"] for counts in rows.values()),
+        batch_size=config.mixture.batch_size,
+        steps_for_tokens=lambda budget: steps_for_tokens(
+            mixture, encoder, config.training, max_tokens=budget
+        ),
+    )
+    shares = {name: round(share, 4) for name, share in mixture.shares.items()}
+    tell_shares(context, settings.num_steps, config.mixture.batch_size, shares)
+    callbacks: list[TrainingCallback] = [TrimMemory()]
+    if config.snapshots:
+        callbacks.append(KeepSnapshots(config.snapshots, context.run_folder, context.name))
+    result = train_with(
+        EmbeddingLearner(config.loss, teach=lesson.teach, teacher=lesson.teacher),
+        encoder,
+        mixture,
+        settings,
+        folder=context.work / "training",
+        callbacks=callbacks,
+        progress=context.console.progress("training", unit="steps"),
+    )
+    save_encoder(encoder, context.output)
+    return {
+        **training_facts(result, context.work / "training"),
+        "shares": shares,
+        "rows": rows,
+        "num_labels": lesson.num_labels,
+        "teacher_dimensions": lesson.dimensions,
+        "projected": projected,
+    }
+
+
+def _ask(config: DistillStage, context: StageContext, pairs: Sequence[Pair]) -> Lesson:
+    from opengte.model_folder import ModelFolder
+
+    if config.teacher.kind == "bm25":
+        raise ConfigError(f"stages.{context.name}.teacher: BM25 gives nothing to learn from")
+    folder = teacher_folder(config.teacher, context)
+    revision = ModelFolder.read(folder).revision
+    wants_embeddings = _wants_embeddings(config.loss)
+    label: Callable[[Sequence[Asked]], NDArray[np.float32]]
+    dimensions = None
+    if config.teacher.kind != "encoder":
+        if wants_embeddings:
+            raise ConfigError(
+                f"stages.{context.name}.loss: a {config.teacher.kind} gives scores, no "
+                "embeddings; use kl_distillation or margin_mse"
+            )
+        label = label_judgements(
+            load_reranker(folder, config.teacher.kind, max_tokens=config.teacher.max_tokens)
+        )
+    else:
+        longest = config.teacher.max_tokens or context.backbone.max_tokens
+        encoder = context.load_encoder(folder, longest)
+        dimensions = encoder.space.dimensions if wants_embeddings else None
+        label = label_embeddings(encoder) if wants_embeddings else label_similarities(encoder)
+    asked = list(_texts(pairs) if wants_embeddings else _scored(pairs))
+    table = make_labels(
+        iter(asked),
+        label,
+        context.work / f"labels-{revision[:12]}",
+        total=len(asked),
+        progress=context.console.progress("asking the teacher", unit="labels"),
+    )
+    teach = TaughtEmbeddings(table) if wants_embeddings else TaughtScores(table)
+    return Lesson(teach, revision, len(table), dimensions)
+
+
+def _texts(pairs: Sequence[Pair]) -> Iterator[Asked]:
+    sides = {("query", pair.query): None for pair in pairs}
+    sides.update({("document", pair.positive): None for pair in pairs})
+    yield from sides
+
+
+def _scored(pairs: Sequence[Pair]) -> Iterator[Asked]:
+    yield from {
+        (pair.query, text): None for pair in pairs for text in (pair.positive, *pair.negatives)
+    }
+
+
+def _wants_embeddings(loss: object) -> bool:
+    if isinstance(loss, WeightedSumConfig):
+        return any(_wants_embeddings(part) for part in loss.losses)
+    if isinstance(loss, MatryoshkaConfig):
+        return _wants_embeddings(loss.loss)
+    return isinstance(loss, EmbeddingMSEConfig)
+
+
+def _fit_size(
+    encoder: Encoder, lesson: Lesson, config: DistillStage, context: StageContext
+) -> bool:
+    """Give the student the teacher's size, where embeddings are compared."""
+    if lesson.dimensions is None or lesson.dimensions == encoder.dimensions:
+        return False
+    if not config.project:
+        raise ConfigError(
+            f"stages.{context.name}.project is false, but the teacher's embeddings have "
+            f"{lesson.dimensions} values and the student's {encoder.dimensions}"
+        )
+    from opengte.models.heads import Dense
+    from opengte.training.random_state import seeded
+
+    with seeded(context.seed, encoder.device):
+        encoder.dense.append(Dense(encoder.dimensions, lesson.dimensions, bias=False))
+    return True

@@ -1,0 +1,211 @@
+"""A teacher and pairs -> its scores or embeddings, computed once, kept, found again by text.
+
+Labels are made block by block, each a file of its own, so that a run that was killed goes on; they
+are then read through sorted keys, and batches ask for them by text. Axes: N labels, E the
+teacher's embedding size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opengte.atomic import atomic_file
+from opengte.contracts import Progress, Reranker, TextEncoder
+from opengte.errors import DataError
+from opengte.records import Batch, Kind
+from opengte.training.teacher_columns import Column, TeacherColumns
+
+BLOCK = 2048
+Keys = NDArray[np.uint64]
+Asked = tuple[str, ...]
+"""(side, text) for an embedding, (query, text) for a score."""
+
+
+class LabelTable:
+    """Values by key.
+
+    Args:
+        folder: the blocks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        parts = [_read(file) for file in sorted(folder.glob("block-*.npz"))]
+        keys = np.concatenate([keys for keys, _ in parts])
+        order = np.argsort(keys, kind="stable")
+        self._keys = keys[order]
+        self._values = np.concatenate([values for _, values in parts])[order]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, asked: Sequence[Asked]) -> NDArray[np.float32]:
+        """The values of ``asked``, in their order.
+
+        Raises:
+            DataError: the teacher was not asked about one of them.
+        """
+        keys = np.array([key_of(one) for one in asked], dtype=np.uint64)
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        missing = np.flatnonzero(self._keys[places] != keys)
+        if len(missing):
+            raise DataError(
+                f"the teacher has no label for {asked[int(missing[0])][-1][:60]!r}; its labels "
+                "were made from other pairs"
+            )
+        found: NDArray[np.float32] = self._values[places]
+        return found
+
+
+def make_labels(
+    asked: Iterator[Asked],
+    label: Callable[[Sequence[Asked]], NDArray[np.float32]],
+    folder: Path,
+    *,
+    total: int,
+    progress: Progress | None = None,
+) -> LabelTable:
+    """Ask the teacher about everything that is not labelled yet.
+
+    Args:
+        asked: the same, in the same order, in every run of one folder.
+        label: some of them -> their values.
+        folder: the blocks; a damaged one is made anew.
+        total: how many are asked, for progress.
+        progress: told how many are labelled.
+    """
+    done = number = 0
+    while block := list(islice(asked, BLOCK)):
+        file = folder / f"block-{number:06d}.npz"
+        if not file.is_file():
+            with atomic_file(file) as stream:
+                np.savez(
+                    stream,
+                    keys=np.array([key_of(one) for one in block], dtype=np.uint64),
+                    values=label(block).astype(np.float32),
+                )
+        done, number = done + len(block), number + 1
+        if progress is not None:
+            progress(done, total)
+    return LabelTable(folder)
+
+
+def key_of(asked: Asked) -> int:
+    """Names what was asked."""
+    content = "\0".join(asked).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def label_embeddings(encoder: TextEncoder) -> Callable[[Sequence[Asked]], NDArray[np.float32]]:
+    """(side, text) -> the encoder's vectors."""
+
+    def label(asked: Sequence[Asked]) -> NDArray[np.float32]:
+        vectors = np.zeros((len(asked), encoder.space.dimensions), dtype=np.float32)
+        for side in ("query", "document"):
+            rows = [row for row, one in enumerate(asked) if one[0] == side]
+            if rows:
+                kind: Kind = "query" if side == "query" else "document"
+                vectors[rows] = encoder.encode([asked[row][1] for row in rows], kind=kind)
+        return vectors
+
+    return label
+
+
+def label_similarities(encoder: TextEncoder) -> Callable[[Sequence[Asked]], NDArray[np.float32]]:
+    """(query, text) -> the product of the encoder's vectors."""
+
+    def label(asked: Sequence[Asked]) -> NDArray[np.float32]:
+        queries, rows = np.unique([query for query, _ in asked], return_inverse=True)
+        first = encoder.encode(queries.tolist(), kind="query")[rows.reshape(-1)]
+        second = encoder.encode([text for _, text in asked], kind="document")
+        return np.asarray((first * second).sum(axis=1), dtype=np.float32)
+
+    return label
+
+
+def label_judgements(reranker: Reranker) -> Callable[[Sequence[Asked]], NDArray[np.float32]]:
+    """(query, text) -> the reranker's score."""
+
+    def label(asked: Sequence[Asked]) -> NDArray[np.float32]:
+        by_query: dict[str, list[int]] = {}
+        for row, (query, _) in enumerate(asked):
+            by_query.setdefault(query, []).append(row)
+        scores = np.zeros(len(asked), dtype=np.float32)
+        for query, rows in by_query.items():
+            scores[rows] = reranker.score(query, [asked[row][1] for row in rows])
+        return scores
+
+    return label
+
+
+class TaughtScores:
+    """Batches -> the teacher's scores of their pairs and negatives.
+
+    Args:
+        table: by (query, text).
+    """
+
+    def __init__(self, table: LabelTable) -> None:
+        self._table = table
+
+    def __call__(self, batch: Batch) -> TeacherColumns:
+        """See ``Teach``."""
+        queries = bare(batch.queries, batch.query_prompt_characters)
+        positives = bare(batch.positives, batch.document_prompt_characters)
+        negatives = bare_negatives(batch)
+        asked = [
+            (query, text) for query, texts in zip(queries, negatives, strict=True) for text in texts
+        ]
+        return TeacherColumns(
+            scores=self._table.find(list(zip(queries, positives, strict=True))),
+            negative_scores=self._table.find(asked) if asked else None,
+        )
+
+
+class TaughtEmbeddings:
+    """Batches -> the teacher's embeddings of both sides.
+
+    Args:
+        table: by (side, text).
+    """
+
+    def __init__(self, table: LabelTable) -> None:
+        self._table = table
+
+    def __call__(self, batch: Batch) -> TeacherColumns:
+        """See ``Teach``."""
+        queries = bare(batch.queries, batch.query_prompt_characters)
+        positives = bare(batch.positives, batch.document_prompt_characters)
+        return TeacherColumns(
+            queries=self._side("query", queries), documents=self._side("document", positives)
+        )
+
+    def _side(self, side: str, texts: Sequence[str]) -> Column:
+        return self._table.find([(side, text) for text in texts])
+
+
+def bare(texts: Sequence[str], prompts: int | Sequence[int]) -> list[str]:
+    """Texts without the student's prompts: the teacher has its own."""
+    if isinstance(prompts, int):
+        return [text[prompts:] for text in texts]
+    return [text[number:] for text, number in zip(texts, prompts, strict=True)]
+
+
+def bare_negatives(batch: Batch) -> list[list[str]]:
+    """The same of each row's hard negatives."""
+    given = batch.document_prompt_characters
+    numbers = [given] * len(batch) if isinstance(given, int) else list(given)
+    return [
+        [text[number:] for text in texts]
+        for number, texts in zip(numbers, batch.negatives, strict=True)
+    ]
+
+
+def _read(file: Path) -> tuple[Keys, NDArray[np.float32]]:
+    with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return arrays["keys"], arrays["values"]
