@@ -44,10 +44,10 @@ from opengte.pipeline.console import Console
 from opengte.pipeline.environment import cpu_features, source_commit
 from opengte.pipeline.execute import prepare_process
 from opengte.pipeline.measure import HeldOutSet, measure
+from opengte.pipeline.pair_sources import make_sources
 from opengte.pipeline.recipe import load_recipe
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stages import corpus as corpus_stage
-from opengte.pipeline.stages.contrastive import make_sources
 from opengte.pipeline.stages.evaluate import general_slice
 from opengte.records import Pair
 from opengte.training.config import TrainingConfig
@@ -66,7 +66,7 @@ MEANING = {
 COMPARED_WITH = {"joint": "plain", "alpha": "plain", "mined": "alpha", "final": "mined"}
 LEARNING_RATE = 1e-4
 STAGE_TWO_RATE = 5e-5
-BATCH = 64
+BATCH = 32
 TEMPERATURE = 0.05
 MAX_TOKENS = 128
 WEIGHTS = (1.0, 0.7)
@@ -101,9 +101,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=30_000, help="training tokens of an arm")
+    parser.add_argument("--tokens", type=int, default=60_000, help="training tokens of an arm")
     parser.add_argument("--queries", type=int, default=120)
-    parser.add_argument("--documents", type=int, default=300)
+    parser.add_argument("--documents", type=int, default=600)
     parser.add_argument("--repositories", nargs="*", default=list(REPOSITORIES))
     options = parser.parse_args()
     if options.quick:
