@@ -83,14 +83,14 @@ class StageContext:
     work: Path
     output: Path
     seed: int
-    recipe_seed: int
     backbone: BackboneConfig
     base_folder: Path
     results: Mapping[str, StageResult]
-    stages: Mapping[str, StageConfig]
     console: Console
     load_encoder: Callable[[Path, int], TextEncoder]
-    find_model: Callable[[str], Path]
+    stages: Mapping[str, StageConfig] = field(default_factory=dict)
+    recipe_seed: int = 0
+    find_model: Callable[[str], Path] = Path
 
     def model_folder(self, reference: str) -> Path:
         """The folder of the model that a stage refers to."""
