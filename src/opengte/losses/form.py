@@ -19,6 +19,7 @@ Similarity = Literal["cosine", "squared_distance"]
 InstructorVariant = Literal["paper", "code"]
 Side = Literal["query", "document", "negative"]
 ProductType = Literal["exact", "bfloat16"]
+Kernel = Literal["torch", "triton"]
 Positives = Literal["own", "known"]
 Direction = Literal["query_to_document", "symmetric_mean", "symmetric_sum"]
 

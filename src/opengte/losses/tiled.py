@@ -29,7 +29,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from opengte.errors import ConfigError
-from opengte.losses.form import ContrastiveForm, ProductType, improved_form
+from opengte.losses.form import ContrastiveForm, Kernel, ProductType, improved_form
+from opengte.losses.fused_sums import FusedSums, can_be_fused
 from opengte.losses.inputs import EmbeddedBatch
 from opengte.losses.own_negatives import own_negative_term
 from opengte.losses.positives import positive_means
@@ -59,6 +60,7 @@ def tiled_contrastive_loss(
     rows: range | None = None,
     products: ProductType = "exact",
     tile_size: int | None = None,
+    kernel: Kernel = "torch",
 ) -> Float[Tensor, ""]:
     """Any contrastive loss of a batch of any size, in the memory of a few tiles.
 
@@ -78,12 +80,14 @@ def tiled_contrastive_loss(
             the factors and sums in float32: faster where the processor has such units, with a
             gradient that is off by half a hundredth.
         tile_size: rows and columns of a tile; None fits the device.
+        kernel: ``triton`` fuses what it can into kernels for CUDA, and leaves the rest to torch.
 
     Returns:
         Mean negative log-likelihood, in nats per pair.
 
     Raises:
         ConfigError: the temperature or the tile size is not above 0.
+        MissingExtraError: ``kernel`` is triton, and that is absent.
         DataError: the shapes do not belong to one batch.
     """
     batch = EmbeddedBatch(
@@ -98,7 +102,14 @@ def tiled_contrastive_loss(
         rows=rows,
     )
     form = improved_form() if form is None else form
-    return tiled_loss(batch, form, temperature=temperature, products=products, tile_size=tile_size)
+    return tiled_loss(
+        batch,
+        form,
+        temperature=temperature,
+        products=products,
+        tile_size=tile_size,
+        kernel=kernel,
+    )
 
 
 def tiled_loss(
@@ -108,6 +119,7 @@ def tiled_loss(
     temperature: float | Tensor,
     products: ProductType = "exact",
     tile_size: int | None = None,
+    kernel: Kernel = "torch",
 ) -> Float[Tensor, ""]:
     """``contrastive_loss`` by tiles: the same value, the same gradient.
 
@@ -117,15 +129,22 @@ def tiled_loss(
         temperature: tau; a tensor where it is learned.
         products: as in ``tiled_contrastive_loss``.
         tile_size: rows and columns of a tile; None fits the device.
+        kernel: ``triton`` fuses what it can into kernels for CUDA, and leaves the rest to torch.
 
     Returns:
         The loss in nats per pair, float64 for float64 embeddings, else float32.
 
     Raises:
         ConfigError: the temperature or the tile size is not above 0.
+        MissingExtraError: ``kernel`` is triton, and that is absent.
     """
     positive, terms = tiled_terms(
-        batch, form, temperature=temperature, products=products, tile_size=tile_size
+        batch,
+        form,
+        temperature=temperature,
+        products=products,
+        tile_size=tile_size,
+        kernel=kernel,
     )
     means = positive_means(batch, form, temperature)
     return loss_from_terms(batch, form, positive, terms, means)
@@ -138,6 +157,7 @@ def tiled_terms(
     temperature: float | Tensor,
     products: ProductType = "exact",
     tile_size: int | None = None,
+    kernel: Kernel = "torch",
 ) -> tuple[Float[Tensor, " A"], dict[str, Float[Tensor, " A"]]]:
     """The positive logits and the terms that all partitions of ``form`` are made of, in nats.
 
@@ -147,9 +167,11 @@ def tiled_terms(
         temperature: tau; a tensor where it is learned.
         products: as in ``tiled_contrastive_loss``.
         tile_size: rows and columns of a tile; None fits the device.
+        kernel: ``triton`` fuses what it can into kernels for CUDA, and leaves the rest to torch.
 
     Raises:
         ConfigError: the temperature or the tile size is not above 0.
+        MissingExtraError: ``kernel`` is triton, and that is absent.
     """
     checked_temperature(temperature)
     check_products(products, form.similarity)
@@ -175,7 +197,7 @@ def tiled_terms(
     # Autocast would round the logits to 8 bits: at temperature 0.01 they would be off by 0.25.
     with torch.autocast(device, enabled=False):
         positive, *values = TiledTerms.apply(
-            plan, form, products, temperature, batch.queries, batch.documents, negatives
+            plan, form, (products, kernel), temperature, batch.queries, batch.documents, negatives
         )
         terms = dict(zip(plan.terms, values, strict=True))
         if "own_negative" in names:
@@ -194,7 +216,7 @@ class TiledTerms(torch.autograd.Function):
         ctx: Any,
         plan: TilePlan,
         form: ContrastiveForm,
-        products: ProductType,
+        means: tuple[ProductType, Kernel],
         temperature: Tensor,
         queries: Tensor,
         documents: Tensor,
@@ -204,10 +226,10 @@ class TiledTerms(torch.autograd.Function):
         sources = (queries, documents) if negatives is None else (queries, documents, negatives)
         texts = _texts(plan, form, temperature, sources)
         positive = texts.positive_logits()
-        sums = TileSums(plan, texts, products, _screen(form, texts, positive))
+        sums = _sums(plan, form, texts, means, _screen(form, texts, positive))
         log_sums, ctx.method = sums.log_sums()
         ctx.save_for_backward(temperature, log_sums, *sources)
-        ctx.settings = (plan, form, products)
+        ctx.settings = (plan, form, means)
         return torch.cat([positive[None], log_sums]).mul_(math.log(2))
 
     @staticmethod
@@ -215,18 +237,31 @@ class TiledTerms(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Make all tiles again, and from each of them its share of the gradient."""
         temperature, log_sums, *sources = ctx.saved_tensors
-        plan, form, products = ctx.settings
+        plan, form, means = ctx.settings
         with torch.autocast(gradient.device.type, enabled=False):
             texts = _texts(plan, form, temperature, tuple(sources))
             gradient = gradient * math.log(2)
             screen = _screen(form, texts, texts.positive_logits())
-            sums = TileSums(plan, texts, products, screen)
+            sums = _sums(plan, form, texts, means, screen)
             sums.add_gradient(log_sums, gradient[1:], ctx.method)
             texts.add_positive_gradient(gradient[0])
             by_temperature, by_sources = texts.source_gradients()
         negatives = by_sources[2] if len(by_sources) > 2 else None
         by_temperature = by_temperature.to(temperature.dtype)
         return None, None, None, by_temperature, by_sources[0], by_sources[1], negatives
+
+
+def _sums(
+    plan: TilePlan,
+    form: ContrastiveForm,
+    texts: ScaledTexts,
+    means: tuple[ProductType, Kernel],
+    screen: Screen | None,
+) -> TileSums:
+    products, kernel = means
+    if kernel == "triton" and can_be_fused(form, plan.relations, texts):
+        return FusedSums(plan, texts, products)
+    return TileSums(plan, texts, products, screen)
 
 
 def _texts(
