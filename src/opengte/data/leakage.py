@@ -193,16 +193,27 @@ def _by_text(texts_of_sets: Sequence[Sequence[str]]) -> dict[str, list[int]]:
 
 
 def _distinct_texts(rows: PairRows) -> Iterator[tuple[str, NDArray[np.int64], list[str]]]:
-    """Side, row numbers and texts, block by block, each text of a source once."""
+    """Side, row numbers and texts, block by block; each text of the two sides once a source."""
     seen = np.zeros(0, np.uint64)
     for side in ("query", "positive"):
         hashes, first = np.unique(rows.numbers(f"{side}_hash"), return_index=True)
         fresh = np.sort(first[~np.isin(hashes, seen)])
         seen = hashes
-        for begin in range(0, len(fresh), _ROWS):
-            block = fresh[begin : begin + _ROWS]
+        for block in _blocks(fresh):
             taken = rows.take(block)
             yield side, block, taken.queries if side == "query" else taken.positives
+    if not rows.has("negatives"):
+        return
+    for block in _blocks(np.arange(len(rows))):
+        row_of: dict[str, int] = {}
+        for row, texts in zip(block.tolist(), rows.take(block).negatives or [], strict=False):
+            row_of.update((text, row) for text in texts if text not in row_of)
+        yield "negative", np.array(list(row_of.values()), np.int64), list(row_of)
+
+
+def _blocks(numbers: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for begin in range(0, len(numbers), _ROWS):
+        yield numbers[begin : begin + _ROWS]
 
 
 def _verdict(each: EvaluationSet, found: _Findings, material: tuple[int, int]) -> SetVerdict:

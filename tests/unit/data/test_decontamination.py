@@ -146,7 +146,7 @@ def edited(draw: st.DrawFn, text: str) -> str:
     return f"{around[0]} {' '.join(words)} {around[1]}"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_containment_of_edited_texts_equals_the_definition(data: st.DataObject) -> None:
     evaluation = data.draw(st.lists(SENTENCES, min_size=1, max_size=4, unique=True))

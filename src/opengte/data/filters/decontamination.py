@@ -9,7 +9,8 @@
 - ``code``: code that is a near-duplicate (MinHash), however it is laid out; the rule of words
   has found it before where 13 names in a row are the same.
 
-A training pair is contaminated when *either* side is; hard negatives that are, leave their pair. Axes: N training texts, E evaluation texts.
+A training pair is contaminated when *either* side is; hard negatives that are, leave their pair.
+Axes: N training texts, E evaluation texts.
 """
 
 from __future__ import annotations

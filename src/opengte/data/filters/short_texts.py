@@ -3,14 +3,15 @@
 An evaluation text of g grams is contained when c = ceil(0.8 g) of them stand in the training
 text, close together. A word put in, changed or taken out inside a text breaks 3 grams or more
 (one put in breaks 4, less the space that it shares), so at most (g - c) / 3 breaks part those c
-into runs, and a run of r grams is r + 4 characters in a row. Hence both texts share a longer *seed*, which is rare where single 5-grams are everywhere; only where they do are grams
-compared. Of a text's seeds the rarest few suffice (prefix filtering, Chaudhuri et al. 2006).
+into runs, and a run of r grams is r + 4 characters in a row. Hence both texts share several
+longer *seeds*, which are rare where single 5-grams are everywhere; only where they do are grams
+compared. Of a text's seeds its rarest suffice: of n, m of which are shared, any n - m + k hold k
+of the shared (prefix filtering, Chaudhuri et al. 2006).
 Axes: N training texts, E short evaluation texts.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.data.shingles import Shingles, offsets_of, shingle
+from opengte.data.shingles import Shingles, mix, offsets_of, shingle
 
 CHARACTERS = 5
 _SEEDS = ((2, 6), (5, 8), (10, 12))  # (least g, characters in a seed)
+_HITS = 4  # k: more drop more candidates unseen, and index more common seeds
 
 
 class ShortTexts:
@@ -34,50 +36,98 @@ class ShortTexts:
     """
 
     def __init__(self, texts: Sequence[str], *, containment: float, min_grams: int) -> None:
-        shingles = shingle(texts, unit="characters", size=CHARACTERS)
-        self._grams = [shingles.of(i) for i in range(len(texts))]
-        self._needed = [math.ceil(containment * len(grams) - 1e-9) for grams in self._grams]
-        sizes = np.array([len(grams) for grams in self._grams], np.int64)
+        self._grams = _Sets.of(shingle(texts, unit="characters", size=CHARACTERS))
+        sizes = np.diff(self._grams.offsets)
+        self._needed = np.ceil(containment * sizes - 1e-9).astype(np.int64)
         self._seeds = []
         for (least, characters), after in zip(_SEEDS, (*_SEEDS[1:], (None, 0)), strict=True):
             chosen = (sizes >= max(least, min_grams)) & (after[0] is None or sizes < after[0])
             numbers = np.flatnonzero(chosen)
             if len(numbers):
                 own = [texts[i] for i in numbers.tolist()]
-                kept = [self._num_seeds(i, characters) for i in numbers.tolist()]
-                self._seeds.append(_Seeds.of(own, numbers, characters, kept))
+                shared = self._num_seeds(numbers, characters)
+                self._seeds.append(_Seeds.of(own, numbers, characters, shared))
 
     def find(self, texts: Sequence[str]) -> list[tuple[int, int]]:
         """(position in ``texts``, which of the E), one for each training text that holds any."""
-        parts = [seeds.candidates(texts, len(self._grams)) for seeds in self._seeds]
-        if not parts:
-            return []
-        codes = np.unique(np.concatenate(parts))
-        texts_of, candidates = np.divmod(codes, len(self._grams))
-        suspects, which = np.unique(texts_of, return_inverse=True)
-        suspected = [texts[i] for i in suspects.tolist()]
-        shingles = shingle(suspected, unit="characters", size=CHARACTERS)
+        num_texts = len(self._needed)
+        parts = [seeds.candidates(texts, num_texts) for seeds in self._seeds]
+        codes = np.concatenate([np.zeros(0, np.int64), *parts])
+        suspects, which = np.unique(codes // max(1, num_texts), return_inverse=True)
+        candidates = codes % max(1, num_texts)
+        shingles = shingle(
+            [texts[i] for i in suspects.tolist()], unit="characters", size=CHARACTERS
+        )
+        likely = self._grams.shared_at_most(candidates, which, shingles) >= self._needed[candidates]
         found: dict[int, int] = {}
-        for place, candidate in zip(which.tolist(), candidates.tolist(), strict=True):
-            if place not in found and self._is_contained(candidate, shingles, place):
+        for place, candidate in zip(
+            which[likely].tolist(), candidates[likely].tolist(), strict=True
+        ):
+            if place not in found and self._stand_close(candidate, shingles, place):
                 found[place] = candidate
         return [(int(suspects[place]), candidate) for place, candidate in found.items()]
 
-    def _num_seeds(self, number: int, characters: int) -> int:
+    def _num_seeds(self, numbers: NDArray[np.int64], characters: int) -> NDArray[np.int64]:
         """How many seeds both texts share at least."""
-        needed, missing = self._needed[number], len(self._grams[number]) - self._needed[number]
+        needed = self._needed[numbers]
+        missing = np.diff(self._grams.offsets)[numbers] - needed
         lost_in_each_run = characters - CHARACTERS
-        return max(1, needed - lost_in_each_run * (missing // 3 + 1))
+        return np.maximum(1, needed - lost_in_each_run * (missing // 3 + 1))
 
-    def _is_contained(self, candidate: int, shingles: Shingles, text: int) -> bool:
-        """Whether enough grams of the candidate stand close together in the text."""
-        own, needed = self._grams[candidate], self._needed[candidate]
+    def _stand_close(self, candidate: int, shingles: Shingles, text: int) -> bool:
+        """Whether enough of the grams that stand in the text do so within a short stretch."""
+        own, needed = self._grams.of_text(candidate), int(self._needed[candidate])
         grams = shingles.hashes[shingles.offsets[text] : shingles.offsets[text + 1]]
         which = np.minimum(np.searchsorted(own, grams), len(own) - 1)
         places = np.flatnonzero(own[which] == grams)
-        if len(np.unique(which[places])) < needed:
-            return False
         return most_within(places.tolist(), which[places].tolist(), 2 * len(own)) >= needed
+
+
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """The distinct grams of each of E texts, sorted."""
+
+    grams: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, shingles: Shingles) -> _Sets:
+        owners, grams = _distinct(shingles)
+        return cls(grams, offsets_of(np.bincount(owners, minlength=len(shingles))))
+
+    def of_text(self, text: int) -> NDArray[np.uint64]:
+        return self.grams[self.offsets[text] : self.offsets[text + 1]]
+
+    def shared_at_most(
+        self, sets: NDArray[np.int64], texts: NDArray[np.int64], shingles: Shingles
+    ) -> NDArray[np.int64]:
+        """How many grams of each of K sets stand in the text beside it, or a few more, (K,)."""
+        owners = np.repeat(np.arange(len(shingles)), np.diff(shingles.offsets))
+        there = Lookup(_keys(owners, shingles.hashes))
+        counts = np.diff(self.offsets)[sets]
+        asked = self.grams[_ranges(self.offsets[sets], counts)]
+        hit = there.may_hold(_keys(np.repeat(texts, counts), asked))
+        return np.add.reduceat(np.append(hit, False), offsets_of(counts)[:-1], dtype=np.int64)
+
+
+def _distinct(shingles: Shingles) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Each text and each of its distinct shingles, by text and then by shingle."""
+    owners = np.repeat(np.arange(len(shingles)), np.diff(shingles.offsets))
+    order = np.lexsort((shingles.hashes, owners))
+    owners, hashes = owners[order], shingles.hashes[order]
+    fresh = np.ones(len(owners), np.bool_)
+    fresh[1:] = (owners[1:] != owners[:-1]) | (hashes[1:] != hashes[:-1])
+    return owners[fresh], hashes[fresh]
+
+
+def _keys(owners: NDArray[np.int64], grams: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return mix(mix(owners.astype(np.uint64)) ^ grams)
+
+
+def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """starts[0], starts[0] + 1, ... (counts[0] of them), starts[1], ..."""
+    before = np.repeat(offsets_of(counts)[:-1], counts)
+    return np.repeat(starts, counts) + np.arange(len(before)) - before
 
 
 def most_within(places: Sequence[int], kinds: Sequence[int], width: int) -> int:
@@ -104,12 +154,14 @@ class _Seeds:
         lookup: finds the indexed seeds.
         postings: evaluation texts that have each seed, all in a row.
         offsets: where those of each seed begin.
+        hits: how many indexed seeds an evaluation text must share, by its number.
     """
 
     characters: int
     lookup: Lookup
     postings: NDArray[np.int64]
     offsets: NDArray[np.int64]
+    hits: NDArray[np.int64]
 
     @classmethod
     def of(
@@ -117,50 +169,60 @@ class _Seeds:
         texts: Sequence[str],
         numbers: NDArray[np.int64],
         characters: int,
-        shared: Sequence[int],
+        shared: NDArray[np.int64],
     ) -> _Seeds:
-        """Index so many of each text's rarest seeds that one of any ``shared`` is among them."""
-        shingles = shingle(texts, unit="characters", size=characters)
-        own = [shingles.of(i).tolist() for i in range(len(texts))]
-        counts = Counter(seed for seeds in own for seed in seeds)
-        postings: dict[int, list[int]] = {}
-        for number, seeds, least in zip(numbers.tolist(), own, shared, strict=True):
-            rarest = sorted(seeds, key=lambda seed: (counts[seed], seed))
-            for seed in rarest[: max(1, len(rarest) - least + 1)]:
-                postings.setdefault(seed, []).append(number)
-        indexed = sorted(postings)
-        lists = [postings[seed] for seed in indexed]
+        """Index so many of each text's rarest seeds that ``hits`` of any ``shared`` are indexed."""
+        owners, seeds = _distinct(shingle(texts, unit="characters", size=characters))
+        _, inverse, counts = np.unique(seeds, return_inverse=True, return_counts=True)
+        order = np.lexsort((seeds, counts[inverse], owners))
+        owners, seeds = owners[order], seeds[order]
+        sizes = np.bincount(owners, minlength=len(texts))
+        hits = np.minimum(shared, _HITS)
+        rank = np.arange(len(owners)) - offsets_of(sizes)[owners]
+        kept = rank < np.maximum(1, sizes - shared + hits)[owners]
+        by_seed = np.argsort(seeds[kept], kind="stable")
+        indexed, lengths = np.unique(seeds[kept], return_counts=True)
+        hits_of = np.ones(int(numbers.max()) + 1, np.int64)
+        hits_of[numbers] = np.minimum(hits, sizes)
         return cls(
             characters,
-            Lookup(np.array(indexed, np.uint64)),
-            np.array([number for each in lists for number in each], np.int64),
-            offsets_of(np.array([len(each) for each in lists], np.int64)),
+            Lookup(indexed),
+            numbers[owners[kept]][by_seed],
+            offsets_of(lengths),
+            hits_of,
         )
 
     def candidates(self, texts: Sequence[str], num_texts: int) -> NDArray[np.int64]:
-        """Codes ``text * num_texts + evaluation text`` of those that share an indexed seed."""
+        """Codes ``text * num_texts + evaluation text`` of those that share enough seeds."""
         shingles = shingle(texts, unit="characters", size=self.characters)
         places, seeds = self.lookup.find(shingles.hashes)
         text = np.searchsorted(shingles.offsets, places, side="right") - 1
         counts = np.diff(self.offsets)[seeds]
-        start = np.repeat(self.offsets[seeds], counts)
-        step = np.arange(len(start)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.unique(np.repeat(text, counts) * num_texts + self.postings[start + step])
+        found = self.postings[_ranges(self.offsets[seeds], counts)]
+        codes, times = np.unique(np.repeat(text, counts) * num_texts + found, return_counts=True)
+        return codes[times >= self.hits[codes % num_texts]]
 
 
 class Lookup:
-    """Finds which of many hashes are among a sorted few, most of them by one look at a table."""
+    """Finds which of many hashes are among some wanted ones, most by one look at a table.
 
-    _BITS = 22
+    Args:
+        wanted: sorted, where ``find`` is to be called.
+    """
 
     def __init__(self, wanted: NDArray[np.uint64]) -> None:
         self._wanted = wanted
-        self._maybe = np.zeros(1 << self._BITS, np.bool_)
+        self._bits = min(max(10, len(wanted).bit_length() + 4), 26)  # one slot in 16 is taken
+        self._maybe = np.zeros(1 << self._bits, np.bool_)
         self._maybe[self._slots(wanted)] = True
+
+    def may_hold(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """False for hashes that are surely not wanted; true for one in 16 of these too."""
+        return self._maybe[self._slots(hashes)]
 
     def find(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions in ``hashes`` of those that are wanted, and which of the wanted they are."""
-        places = np.flatnonzero(self._maybe[self._slots(hashes)])
+        places = np.flatnonzero(self.may_hold(hashes))
         if not len(self._wanted):
             return places[:0], places[:0]
         which = np.minimum(np.searchsorted(self._wanted, hashes[places]), len(self._wanted) - 1)
@@ -168,4 +230,4 @@ class Lookup:
         return places[hit], which[hit]
 
     def _slots(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        return (hashes >> np.uint64(64 - self._BITS)).astype(np.int64)
+        return (hashes >> np.uint64(64 - self._bits)).astype(np.int64)
