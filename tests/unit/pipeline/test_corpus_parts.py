@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from opengte.errors import DataError
 from opengte.pipeline.corpus.collect import package_of, regroup
-from opengte.pipeline.corpus.held_out import build_held_out, mask_name, split_terms
+from opengte.pipeline.corpus.held_out import build_held_out, split_terms
+from opengte.pipeline.corpus.names import mask_name, mask_share
 from opengte.pipeline.corpus.questions import Question, searches_of_questions
 from opengte.pipeline.corpus.split import hold_out, row_components
 from opengte.pipeline.measure import HeldOutSet
@@ -57,6 +58,28 @@ def test_no_group_and_no_component_stands_in_two_parts(
         assert not seen[0] & seen[1]
         assert not seen[0] & seen[2]
         assert not seen[1] & seen[2]
+
+
+def test_functions_that_differ_by_their_name_alone_are_linked() -> None:
+    pairs = pairs_of([0, 1])
+    body = " ".join(f"word{n}" for n in range(12))
+    named = [replace(p, positive=f"def {n}(x):\n  {n} {body} {n} {n} {n}")
+             for p, n in zip(pairs, ("alpha", "beta"), strict=True)]  # fmt: skip
+    names = {pair.origin: name for pair, name in zip(named, ("alpha", "beta"), strict=True)}
+    assert len(set(row_components(named, threshold=0.7).tolist())) == 2
+    assert len(set(row_components(named, names, threshold=0.7).tolist())) == 1
+
+
+def test_a_share_of_the_names_is_masked_and_the_rest_stays() -> None:
+    pairs = pairs_of([0] * 400)
+    names = {pair.origin: f"f{n}" for n, pair in enumerate(pairs)}
+    masked = mask_share(pairs, names, 0.3, seed=1)
+    changed = [new for new, old in zip(masked, pairs, strict=True) if new != old]
+    assert 80 < len(changed) < 160
+    assert all(pair.positive.startswith("def f(x)") for pair in changed)
+    assert mask_share(pairs, names, 0.3, seed=1) == masked
+    assert mask_share(pairs, names, 0.0, seed=1) == pairs
+    assert mask_share(pairs, {}, 1.0, seed=1) == pairs
 
 
 def test_rows_are_linked_by_either_side() -> None:

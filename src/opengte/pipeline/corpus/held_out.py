@@ -18,6 +18,7 @@ from opengte.atomic import write_text
 from opengte.data.near_duplicates import near_duplicate_groups
 from opengte.data.writers import write_beir
 from opengte.pipeline.corpus.collect import package_of
+from opengte.pipeline.corpus.names import mask_name
 from opengte.records import Document, Pair, Query
 
 LOW_OVERLAP_SHARE = 1 / 3
@@ -103,11 +104,6 @@ def build_held_out(
 def normalise_query(text: str) -> str:
     """What makes two queries the same one: case, white space and a last full stop aside."""
     return re.sub(r"\s+", " ", text).strip().rstrip(". ").lower()
-
-
-def mask_name(code: str, name: str) -> str:
-    """``code`` with every mention of ``name`` replaced by a name that says nothing."""
-    return re.sub(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", "f", code)
 
 
 def _merge_identical_queries(pairs: Sequence[Pair]) -> list[list[Pair]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opengte.data.near_duplicates import connect, near_duplicate_groups
 from opengte.data.splits import Split, split_by_group
+from opengte.pipeline.corpus.names import masked_positive
 from opengte.records import Pair
 
 LARGEST_HELD_OUT_SHARE = 0.3
@@ -21,17 +22,26 @@ MARGIN = 1.25
 """Rows held out per query wanted: some fall away as copies of one another."""
 
 
-def row_components(pairs: Sequence[Pair], *, threshold: float) -> NDArray[np.int64]:
+def row_components(
+    pairs: Sequence[Pair], names: Mapping[str, str] | None = None, *, threshold: float
+) -> NDArray[np.int64]:
     """Number of the near-duplicate component of every row.
 
-    Two rows are linked when a text of one, query or positive, is a near-duplicate of a text of
-    the other (MinHash, Jaccard similarity of word 3-shingles at least ``threshold``); links
-    are followed through.
+    Two rows are linked when a text of one, query or positive, with its own name or without, is a
+    near-duplicate of a text of the other (MinHash, Jaccard similarity of word 3-shingles at least
+    ``threshold``); links are followed through.
+
+    Args:
+        pairs: the rows.
+        names: origin of a function -> its name; None = no text has one.
+        threshold: 0 to 1.
     """
     texts = [pair.query for pair in pairs] + [pair.positive for pair in pairs]
+    if names:
+        texts += [masked_positive(pair, names) for pair in pairs]
     labels = near_duplicate_groups(texts, threshold=threshold)
     num_rows = len(pairs)
-    rows = np.tile(np.arange(num_rows), 2)
+    rows = np.tile(np.arange(num_rows), len(texts) // max(1, num_rows))
     return connect(num_rows + int(labels.max(initial=-1)) + 1, rows, num_rows + labels)[:num_rows]
 
 

@@ -35,6 +35,8 @@ class CorpusStage(Settings):
         index_documents: documents put aside for the index: the pool and the user's own.
         minimum_statements: of an undocumented function in the pool.
         near_duplicate_threshold: Jaccard similarity from which texts may not cross the split.
+        masked_names: share of the functions trained on whose own name is masked, 0 to 1, so that
+            the model learns to read more than names.
     """
 
     kind: Literal["corpus"]
@@ -50,6 +52,7 @@ class CorpusStage(Settings):
     index_documents: int = Field(default=20_000, ge=1)
     minimum_statements: int = Field(default=3, ge=0)
     near_duplicate_threshold: float = Field(default=0.7, gt=0, le=1)
+    masked_names: float = Field(default=0.3, ge=0, le=1)
     output: str | None = None
 
 

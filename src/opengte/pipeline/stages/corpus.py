@@ -30,6 +30,7 @@ from opengte.pipeline.corpus.gather import (
     standard_library_files,
 )
 from opengte.pipeline.corpus.held_out import HeldOut, build_held_out
+from opengte.pipeline.corpus.names import mask_share
 from opengte.pipeline.corpus.questions import read_questions, searches_of_questions
 from opengte.pipeline.corpus.split import hold_out, row_components
 from opengte.pipeline.runner import StageContext
@@ -51,7 +52,8 @@ def run(config: CorpusStage, context: StageContext) -> Mapping[str, Any]:
     _check_size(pairs, asked.report, config)
     helping = [replace(pair, kind=f"{EMBEDDED}/{pair.kind}") for pair in helpers.pairs]
     helping = _capped(helping, config.max_pairs, seed=context.seed)
-    corpus = _split(pairs, helping, asked, config, context.seed)
+    names = {**helpers.names, **asked.names}
+    corpus = _split(pairs, helping, asked, names, config, context.seed)
     facts = {
         "fingerprint": fingerprint,
         "files": asked.report.read["files"],
@@ -203,10 +205,15 @@ def _check_size(pairs: Sequence[Pair], report: ReadReport, config: CorpusStage) 
 
 
 def _split(
-    pairs: list[Pair], helping: list[Pair], asked: Collected, config: CorpusStage, seed: int
+    pairs: list[Pair],
+    helping: list[Pair],
+    asked: Collected,
+    names: Mapping[str, str],
+    config: CorpusStage,
+    seed: int,
 ) -> Corpus:
     every = pairs + helping
-    components = row_components(every, threshold=config.near_duplicate_threshold)
+    components = row_components(every, names, threshold=config.near_duplicate_threshold)
     askable = _askable(pairs, config.test_queries + config.dev_queries)
     num_test = 1 if config.queries else config.test_queries
     split = hold_out(
@@ -252,6 +259,7 @@ def _split(
         asked_texts = {question.text for question in questions}
         train = [pair for pair in train if pair.query not in asked_texts]
     dropped = len(every) - len(train) - len(split.dev) - len(split.test)
+    train = mask_share(train, names, config.masked_names, seed=seed)
     return Corpus(train, parts["dev"], test, dropped)
 
 
@@ -296,12 +304,15 @@ def _documents(pairs: Iterable[Pair]) -> list[Document]:
 
 
 def _overlap(corpus: Corpus) -> dict[str, int]:
-    """Test queries and answers that stand in the training texts; the split makes both 0."""
+    """Test queries and answers, named and masked, that stand in the training texts.
+
+    The split makes both counts 0.
+    """
     train = [pair.query for pair in corpus.train] + [pair.positive for pair in corpus.train]
     answers = {doc for judged in corpus.test.qrels.values() for doc in judged}
     test = [query.text for query in corpus.test.queries]
     test += [document.text for document in corpus.test.documents if document.id in answers]
-    found = overlap(train, test)
+    found = overlap(train, [*test, *corpus.test.masked.values()])
     return {"exact": found.exact, "near": found.near}
 
 
