@@ -18,6 +18,9 @@ test:
 slow:  ## minutes to an hour: kill tests, real evaluation sets, several ranks
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "slow and not gpu and not network" -n 1 --durations=20
 
+gpu:  ## equivalences, speed and memory on a CUDA device, in less than nine minutes
+	$(PYTHON) benchmarks/gpu/run.py --json benchmarks/gpu/results.json
+
 docs:
 	$(PYTHON) -m mkdocs build --strict
 
