@@ -135,30 +135,37 @@ def first_bytes(path: str | Path, number: int) -> bytes:
 
 def _gzip_chunks(path: str | Path) -> Iterator[bytes]:
     with gzip.open(path, "rb") as stream:
-        while True:
-            try:
-                chunk = stream.read(CHUNK_BYTES)
-            except EOFError as error:
-                raise BrokenStreamError("the gzip stream is truncated") from error
-            except (gzip.BadGzipFile, zlib.error) as error:
-                raise BrokenStreamError(f"the gzip stream is damaged ({error})") from error
-            if not chunk:
-                return
-            yield chunk
+        yield from _gathered(stream, "gzip")
 
 
 def _bzip2_chunks(path: str | Path) -> Iterator[bytes]:
     with bz2.open(path, "rb") as stream:
-        while True:
-            try:
-                chunk = stream.read(CHUNK_BYTES)
-            except EOFError as error:
-                raise BrokenStreamError("the bzip2 stream is truncated") from error
-            except OSError as error:
-                raise BrokenStreamError(f"the bzip2 stream is damaged ({error})") from error
-            if not chunk:
-                return
-            yield chunk
+        yield from _gathered(stream, "bzip2")
+
+
+def _gathered(stream: gzip.GzipFile | bz2.BZ2File, name: str) -> Iterator[bytes]:
+    """Chunks of about a megabyte; where the stream breaks, first what came before."""
+    parts: list[bytes] = []
+    size = 0
+    problem: BrokenStreamError | None = None
+    while True:
+        try:
+            part = stream.read1(CHUNK_BYTES)  # read() would lose what it had when it fails
+        except EOFError as error:
+            part, problem = b"", BrokenStreamError(f"the {name} stream is truncated")
+            problem.__cause__ = error
+        except (OSError, zlib.error) as error:
+            part, problem = b"", BrokenStreamError(f"the {name} stream is damaged ({error})")
+            problem.__cause__ = error
+        parts.append(part)
+        size += len(part)
+        if size >= CHUNK_BYTES or (size and not part):
+            yield b"".join(parts)
+            parts, size = [], 0
+        if problem is not None:
+            raise problem
+        if not part:
+            return
 
 
 def _zstd_chunks(path: str | Path) -> Iterator[bytes]:
