@@ -21,6 +21,9 @@ slow:  ## minutes to an hour: kill tests, real evaluation sets, several ranks
 gpu:  ## equivalences, speed and memory on a CUDA device, in less than nine minutes
 	$(PYTHON) benchmarks/gpu/run.py --json benchmarks/gpu/results.json
 
+recipes:  ## every tiny recipe from the command line, resumable: benchmarks/recipes/results.json
+	OMP_NUM_THREADS=1 $(PYTHON) benchmarks/recipes/run.py
+
 docs:
 	$(PYTHON) -m mkdocs build --strict
 

@@ -1,12 +1,13 @@
 """Every tiny recipe from the command line -> seconds, and what the trained models gained or lost.
 
     python benchmarks/recipes/run.py [NAME ...] [--runs FOLDER] [--json FILE] [--fresh]
+    python benchmarks/recipes/run.py --table   # writes the table of docs/systems.md
 
-A cell is one recipe: ``gte run NAME`` in a process of its own. A cell whose recipe, package and
-versions are the ones in the results file is not run again, so that the command can be stopped and
-started; ``--fresh`` runs all. Gains are paired differences of the same queries (or held-out texts)
-with 95 % bootstrap intervals, as the stages themselves print them. A failed recipe is a row with its
-last line, and exit status 1.
+A cell is one recipe: ``gte run NAME`` in a process of its own. A cell whose settings and data are
+the ones in the results file is not run again, so that the command can be stopped and started;
+``--fresh`` runs all. Gains are paired differences of the same queries (or held-out texts) with 95 %
+bootstrap intervals, as the stages themselves print them. A failed recipe is a row with its last
+line, and exit status 1. CPU seconds are of one thread: what a machine that does nothing else takes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from opengte.pipeline.recipe import bundled_recipes, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results.json"
+PAGE = ROOT / "docs/systems.md"
+MARKS = ("<!-- results -->", "<!-- end of results -->")
 LIMIT_SECONDS = 90.0
 Row = dict[str, Any]
 
@@ -120,6 +123,33 @@ def describe(row: Row) -> str:
     return f"{row['recipe']:28} {row['seconds']:5.0f} s  " + "; ".join(parts)
 
 
+def table(rows: list[Row]) -> str:
+    """The results as Markdown, one line a measurement."""
+    lines = [
+        "| recipe | CPU seconds | measured on | metric | before | after | difference [95 %] |",
+        "|---|---:|---|---|---:|---:|---|",
+    ]
+    for row in rows:
+        name = f"`{row['recipe']}`"
+        cells = [name, f"{row['cpu_seconds']:.0f}"]
+        for gain in row.get("gains", []):
+            low, high = gain["ci95"]
+            values = [gain["on"], gain["metric"], f"{gain['baseline']:.3f}", f"{gain['value']:.3f}"]
+            interval = f"{gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            lines.append("| " + " | ".join([*cells, *values, interval]) + " |")
+            cells = ["", ""]
+        if not row["green"]:
+            lines.append("| " + " | ".join([*cells, "failed", "", "", "", ""]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_table(rows: list[Row]) -> None:
+    """Put the table between the marks of the page."""
+    before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    atomic.write_text(PAGE, f"{before}{MARKS[0]}\n\n{table(rows)}\n{MARKS[1]}{after}")
+
+
 def main() -> int:
     """Run the cells that are missing; 1 where a recipe failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -127,11 +157,15 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs/recipes")
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--fresh", action="store_true", help="run what is in the results, too")
+    parser.add_argument("--table", action="store_true", help="write the results into the page")
     options = parser.parse_args()
     rows: dict[str, Row] = {}
     if options.json.is_file():
         known = json.loads(options.json.read_text("utf-8"))["rows"]
         rows = {row["recipe"]: row for row in known if row["recipe"] in bundled_recipes()}
+    if options.table:
+        write_table(list(rows.values()))
+        return 0
     wanted = options.names or tiny_recipes()
     for name in wanted:
         row = rows.get(name)

@@ -17,8 +17,8 @@ from opengte.pipeline.plan import StagePlan, make_plan
 from opengte.pipeline.recipe import Recipe, bundled_recipes, load_recipe
 
 FOLDER = Path(__file__).parent / "recipes"
-NAMES = sorted(bundled_recipes())
-PAPERS = [n for n in NAMES if not n.endswith("-tiny") and n != "quickstart"]
+NAMES = sorted(set(bundled_recipes()) - {"quickstart"})
+PAPERS = [name for name in NAMES if not name.endswith("-tiny")]
 
 
 def golden_text(recipe: Recipe) -> str:

@@ -10,11 +10,34 @@ import pytest
 from opengte.pipeline.recipe import bundled_recipes, load_recipe
 
 FILES = bundled_recipes()
-SYSTEMS = """
-gte-small gte-base gte-large gte-roberta-base gte-mse gte-nli mgte-mlm mgte-embed mgte-rerank
-gte-en-v1.5 gte-modernbert gte-qwen2 qwen3-embedding qwen3-reranker nv-embed-v2 e5-mistral
-linq-embed-mistral conan-v1 xiaobu-v2 instructor cpt-text cpt-code e5 bge gpl distill-from-larger
-""".split()
+SYSTEMS = [
+    "gte-small",
+    "gte-base",
+    "gte-large",
+    "gte-roberta-base",
+    "gte-mse",
+    "gte-nli",
+    "mgte-mlm",
+    "mgte-embed",
+    "mgte-rerank",
+    "gte-en-v1.5",
+    "gte-modernbert",
+    "gte-qwen2",
+    "qwen3-embedding",
+    "qwen3-reranker",
+    "nv-embed-v2",
+    "e5-mistral",
+    "linq-embed-mistral",
+    "conan-v1",
+    "xiaobu-v2",
+    "instructor",
+    "cpt-text",
+    "cpt-code",
+    "e5",
+    "bge",
+    "gpl",
+    "distill-from-larger",
+]
 
 
 def test_every_system_has_a_recipe_and_a_tiny_one_beside_it() -> None:
