@@ -160,7 +160,7 @@ def load_transformers_backbone(
     options = dict(architecture_of(config).options or {})
     tensors = {n: v for n, v in tensors.items() if not n.startswith(UNUSED_HEADS)}
     load: Any = transformers_class(config).from_pretrained
-    with _quietly():
+    with quietly():
         model, report = load(
             None,
             config=copy.deepcopy(transformers_config(config)),
@@ -201,7 +201,7 @@ def new_transformers_backbone(
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """No progress bar and no table of missing weights: what it says is an error of ours."""
     from transformers.utils import logging
 

@@ -114,10 +114,18 @@ def _new(config: BackboneConfig, seed: int, find_model: FindModel) -> Encoder:
     from opengte.models.encoder import Encoder
 
     tokenizer = _tokenizer(config, find_model)
-    shape = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id, **config.shape}
+    shape = {"vocab_size": tokenizer.vocab_size, **_token_ids(tokenizer), **config.shape}
     backbone = new_backbone(shape, seed=seed)
     settings = EncoderSettings(name=config.model, max_tokens=config.max_tokens)
     return Encoder(backbone, tokenizer, settings)
+
+
+def _token_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids that a config names by role, where the tokenizer has them."""
+    roles = ("bos_token", "eos_token", "cls_token", "sep_token")
+    known = {f"{role}_id": tokenizer.token_id(role) for role in roles}
+    named = {role: number for role, number in known.items() if number is not None}
+    return {"pad_token_id": tokenizer.pad_id, **named}
 
 
 def _tokenizer(config: BackboneConfig, find_model: FindModel) -> Tokenizer:

@@ -122,14 +122,16 @@ def backbone_sizes(recipe: Recipe) -> Sizes:
     """Sizes of the recipe's shape, from a model without weights."""
     from opengte.models.architectures import clean_config, transformers_config
     from opengte.models.planning import weight_shapes
+    from opengte.models.transformers_backbone import quietly
 
     backbone = recipe.backbone
     shape = dict(backbone.shape)
     if backbone.pad_vocabulary_to and "vocab_size" in shape:
         multiple = backbone.pad_vocabulary_to
         shape["vocab_size"] = -(-int(shape["vocab_size"]) // multiple) * multiple
-    config = transformers_config(clean_config(shape))
-    shapes = weight_shapes(shape)
+    with quietly():  # a small vocabulary does not hold the special ids of a large one
+        config = transformers_config(clean_config(shape))
+        shapes = weight_shapes(shape)
     hidden = int(config.hidden_size)
     dimensions = backbone.dense.out_features if backbone.dense else hidden
     extra = hidden * dimensions + dimensions if backbone.dense else 0
