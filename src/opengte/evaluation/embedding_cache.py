@@ -1,27 +1,25 @@
 """Each model embeds each text of an evaluation once, whoever asks.
 
 Dense and hybrid search, several splits and several metrics look at the same vectors. They are
-kept in memory up to a limit and, where a folder is given, on disk under the name of the embedding
-space, the prompt and the texts, so that the next run finds them too.
+kept in memory up to a limit and, where a folder is given, on disk by the search room's
+``CachedEncoder``, so that the next run finds them too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from opengte.atomic import atomic_file
 from opengte.contracts import Progress, TextEncoder
 from opengte.records import Embeddings, Kind
-from opengte.search.embedding_shards import check_vectors
+from opengte.search.cached_encoder import CachedEncoder
+from opengte.search.embedding_shards import check_vectors, texts_key
 
 
 @dataclass
@@ -83,18 +81,22 @@ class EmbeddingCache:
         positions: dict[str, int] = {}
         rows = np.array([positions.setdefault(text, len(positions)) for text in texts], dtype=int)
         distinct = list(positions)
-        key = _key([encoder.space.fingerprint, kind, prompt, dimensions], distinct)
+        key = texts_key([encoder.space.fingerprint, kind, prompt, dimensions], distinct)
         started = time.perf_counter()
-        found = self._recall(key)
+        found = self._held.get(key)
         if found is None:
-            found = encoder.embed(
-                distinct, kind=kind, prompt=prompt, dimensions=dimensions, progress=progress
+            found, num_embedded = self._embed(
+                encoder,
+                distinct,
+                kind=kind,
+                prompt=prompt,
+                dimensions=dimensions,
+                progress=progress,
             )
-            check_vectors(found.vectors, len(distinct), dimensions or encoder.space.dimensions)
-            self._remember(key, found)
-            if cost is not None:
-                cost.num_embedded += len(distinct)
+            if cost is not None and num_embedded:
+                cost.num_embedded += num_embedded
                 cost.seconds += time.perf_counter() - started
+        self._hold(key, found)
         if cost is not None and key not in cost.seen:
             cost.seen.add(key)
             cost.num_texts += len(distinct)
@@ -104,46 +106,20 @@ class EmbeddingCache:
             return found
         return Embeddings(found.vectors[rows], found.num_tokens[rows], found.truncated[rows])
 
-    def _recall(self, key: str) -> Embeddings | None:
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key]
-        path = self._path(key)
-        if path is None or not path.is_file():
-            return None
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                found = Embeddings(stored["vectors"], stored["num_tokens"], stored["truncated"])
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            return None  # a damaged cache file is embedded again and replaced
-        self._hold(key, found)
-        return found
-
-    def _remember(self, key: str, found: Embeddings) -> None:
-        self._hold(key, found)
-        path = self._path(key)
-        if path is None:
-            return
-        with atomic_file(path) as stream:
-            np.savez(
-                stream,
-                vectors=found.vectors,
-                num_tokens=found.num_tokens,
-                truncated=found.truncated,
-            )
+    def _embed(
+        self, encoder: TextEncoder, texts: Sequence[str], **options: Any
+    ) -> tuple[Embeddings, int]:
+        """Vectors of distinct texts, and for how many of them the model was asked."""
+        if self._folder is None:
+            found = encoder.embed(texts, **options)
+            dimensions = options["dimensions"] or encoder.space.dimensions
+            check_vectors(found.vectors, len(texts), dimensions)
+            return found, len(texts)
+        remembering = CachedEncoder(encoder, self._folder)
+        return remembering.embed(texts, **options), remembering.num_embedded
 
     def _hold(self, key: str, found: Embeddings) -> None:
         self._held[key] = found
+        self._held.move_to_end(key)
         while sum(e.vectors.nbytes for e in self._held.values()) > self._max_bytes:
             self._held.popitem(last=False)
-
-    def _path(self, key: str) -> Path | None:
-        return None if self._folder is None else self._folder / f"{key}.npz"
-
-
-def _key(facts: Sequence[object], texts: Sequence[str]) -> str:
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()[:32]

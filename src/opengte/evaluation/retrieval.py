@@ -22,7 +22,7 @@ from opengte.metrics.bootstrap import clustered_interval
 from opengte.metrics.ranking import evaluate_run, mean_of
 from opengte.records import Hit
 from opengte.search.bm25 import BM25Index
-from opengte.search.exact import ExactIndex
+from opengte.search.fastest import StoredVectors, exact_index
 from opengte.search.fusion import reciprocal_rank_fusion
 
 Made = TypeVar("Made")
@@ -259,9 +259,9 @@ class CorpusSearch:
         return self._once("queries", lambda: self._model.embed_unit(texts, "query"))
 
     @property
-    def _index(self) -> ExactIndex:
+    def _index(self) -> StoredVectors:
         texts = [document.full_text for document in self._task.corpus]
-        return self._once("index", lambda: ExactIndex(self._model.embed_unit(texts, "document")))
+        return self._once("index", lambda: exact_index(self._model.embed_unit(texts, "document")))
 
     @property
     def _chunks(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

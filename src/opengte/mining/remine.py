@@ -22,10 +22,11 @@ from opengte.mining.blocks import NO_ROW
 from opengte.mining.corpus import MiningCorpus, corpus_of_pairs
 from opengte.mining.mine import DEFAULT_BLOCK_PAIRS, MiningResult, MiningRun
 from opengte.mining.rules import MiningRules
-from opengte.mining.shards import DEFAULT_SHARD_TEXTS, IndexFactory, exact_index
+from opengte.mining.shards import DEFAULT_SHARD_TEXTS, IndexFactory
 from opengte.mining.side_files import NegativeTable, clean_folder, write_side_file
 from opengte.mining.teachers import EncoderTeacher
 from opengte.records import Document, Pair
+from opengte.search.fastest import exact_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class RemineNegatives:
         config: when and how.
         known_pairs: as they were given to that mining.
         folder: the files; ``RefreshedBatches`` reads them.
-        index_factory: how a shard is searched; the torch index on a GPU.
+        index_factory: how the shards are searched.
     """
 
     mined: MiningResult

@@ -1,9 +1,9 @@
-"""Texts -> their vectors in shards on disk, embedded once and searched one shard at a time.
+"""Texts -> their vectors in shards on disk, embedded once and searched without being read whole.
 
 A shard is written in one step, so a killed run goes on at the first missing one; the folder is
 named after the embedding space and the texts, so that another teacher or corpus never meets
-old vectors. Memory holds one shard, whatever the corpus. Axes: N texts, D embedding size,
-Q queries, K hits.
+old vectors. Shards stay memory-mapped: memory holds one at a time, whatever the corpus.
+Axes: N texts, D embedding size, Q queries, K hits.
 """
 
 from __future__ import annotations
@@ -20,18 +20,14 @@ from opengte.atomic import atomic_file, write_json
 from opengte.contracts import Progress, TextEncoder, VectorIndex
 from opengte.errors import DataError
 from opengte.mining.claims import share_work
+from opengte.search.embedding_shards import check_vectors, open_shard
+from opengte.search.fastest import exact_index
 from opengte.text.text_keys import fingerprint_texts
 
-IndexFactory = Callable[[NDArray[np.float32]], VectorIndex]
+IndexFactory = Callable[[Sequence[NDArray[np.float32]]], VectorIndex]
+"""Makes one index over shards that follow each other."""
 
 DEFAULT_SHARD_TEXTS = 32_768
-
-
-def exact_index(vectors: NDArray[np.float32]) -> VectorIndex:
-    """The search room's exact index: what users search with is what we mine with."""
-    from opengte.search.exact import ExactIndex
-
-    return ExactIndex(vectors)
 
 
 class EmbeddedTexts:
@@ -42,7 +38,7 @@ class EmbeddedTexts:
         encoder: whose space the vectors live in; texts are embedded as documents.
         texts: N texts.
         shard_texts: texts in a shard. 32,768 of 384 dimensions are 48 MiB.
-        index_factory: makes the index that searches one shard.
+        index_factory: makes the index over all shards; what users search with by default.
     """
 
     def __init__(
@@ -58,7 +54,7 @@ class EmbeddedTexts:
         self._texts = texts
         self._shard_texts = shard_texts
         self._index_factory = index_factory
-        self._indexes: dict[tuple[int, int], VectorIndex] = {}
+        self._indexes: dict[int, VectorIndex] = {}
         self.dimensions = encoder.space.dimensions
         facts = [encoder.space.fingerprint, fingerprint_texts(texts), shard_texts]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -97,17 +93,11 @@ class EmbeddedTexts:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Exact best k of the first ``num_rows`` rows, (Q, K), best first, ties by lower row."""
         stop = len(self._texts) if num_rows is None else num_rows
-        best_scores = np.empty((len(queries), 0), dtype=np.float32)
-        best_rows = np.empty((len(queries), 0), dtype=np.int64)
-        for start in range(0, stop, self._shard_texts):
-            scores, rows = self._index(start, stop).search(queries, k)
-            best_scores = np.concatenate([best_scores, scores], axis=1)
-            best_rows = np.concatenate([best_rows, rows + start], axis=1)
-            # Stable, and shards come in the order of their rows: ties stay with the lower row.
-            order = np.argsort(-best_scores, axis=1, kind="stable")[:, :k]
-            best_scores = np.take_along_axis(best_scores, order, axis=1)
-            best_rows = np.take_along_axis(best_rows, order, axis=1)
-        return best_scores, best_rows
+        if stop not in self._indexes:
+            starts = range(0, stop, self._shard_texts)
+            shards = [self._load(n)[: stop - start] for n, start in enumerate(starts)]
+            self._indexes[stop] = self._index_factory(shards)
+        return self._indexes[stop].search(queries, min(k, stop))
 
     def score(
         self, queries: NDArray[np.float32], rows: Sequence[NDArray[np.int64]]
@@ -144,17 +134,6 @@ class EmbeddedTexts:
         with atomic_file(self._path(number)) as stream:
             np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
 
-    def _index(self, start: int, stop: int) -> VectorIndex:
-        """The index of the shard that begins at ``start``, cut at ``stop``; made once.
-
-        The vectors stay memory-mapped, so what is kept costs no memory that others need.
-        """
-        key = (start, min(stop, start + self._shard_texts))
-        if key not in self._indexes:
-            vectors = self._load(start // self._shard_texts)[: stop - start]
-            self._indexes[key] = self._index_factory(vectors)
-        return self._indexes[key]
-
     def _describe(self) -> None:
         path = self.folder / "texts.json"
         if not path.exists():
@@ -172,20 +151,14 @@ class EmbeddedTexts:
 
     def _load(self, number: int) -> NDArray[np.float32]:
         path = self._path(number)
-        try:
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                "a shard of embedded texts cannot be read; remove it and run again", path=path
-            ) from error
+        vectors = open_shard(path)
         if vectors.shape != (len(self._rows(number)), self.dimensions):
             raise DataError(
                 f"a shard of embedded texts has shape {vectors.shape}, expected "
                 f"({len(self._rows(number))}, {self.dimensions}); remove it and run again",
                 path=path,
             )
-        loaded: NDArray[np.float32] = vectors
-        return loaded
+        return vectors
 
     def _rows(self, number: int) -> range:
         start = number * self._shard_texts
@@ -193,20 +166,3 @@ class EmbeddedTexts:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"shard-{number:05d}.npy"
-
-
-def check_vectors(
-    vectors: NDArray[np.float32], num_texts: int, dimensions: int, *, what: str
-) -> None:
-    """Refuse vectors that would make every later score wrong.
-
-    Raises:
-        DataError: wrong shape, or values that are not finite.
-    """
-    if vectors.shape != (num_texts, dimensions):
-        raise DataError(
-            f"the teacher gave vectors of shape {vectors.shape} for {what}, expected "
-            f"({num_texts}, {dimensions}); its folder or endpoint does not match its declared space"
-        )
-    if not np.isfinite(vectors).all():
-        raise DataError(f"the teacher gave values that are not finite for {what}")

@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 
 from opengte.contracts import Progress, Reranker, TextEncoder
 from opengte.errors import ConfigError, DataError
-from opengte.mining.shards import (
-    DEFAULT_SHARD_TEXTS,
-    EmbeddedTexts,
-    IndexFactory,
-    check_vectors,
-    exact_index,
-)
+from opengte.mining.shards import DEFAULT_SHARD_TEXTS, EmbeddedTexts, IndexFactory
+from opengte.search.embedding_shards import check_vectors
+from opengte.search.fastest import exact_index
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -79,7 +75,7 @@ class EncoderTeacher:
         encoder: torch, ONNX, an endpoint: any. Vectors that are not normalised give inner
             products, not cosines; score rules then mean those.
         shard_texts: documents held in memory at once.
-        index_factory: how one shard is searched.
+        index_factory: how the shards are searched.
     """
 
     encoder: TextEncoder

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 
 from opengte.contracts import Progress, TextEncoder
 from opengte.data.readers.beir import read_beir
+from opengte.evaluation.embedding_cache import EmbeddingCache
+from opengte.evaluation.measurement import Embedder, unit
+from opengte.evaluation.retrieval import CorpusSearch, RetrievalConfig
+from opengte.evaluation.tasks import RetrievalTask
 from opengte.metrics.bootstrap import clustered_interval
 from opengte.metrics.ranking import evaluate_run
 from opengte.records import Document, Hit, Query
-from opengte.search.bm25 import BM25Index
-from opengte.search.exact import ExactIndex
-from opengte.search.fusion import reciprocal_rank_fusion
 
 METRICS = ("mrr@10", "ndcg@10", "recall@10")
 DEPTH = 100
+SEARCH = RetrievalConfig(depth=DEPTH, fusion_depth=DEPTH, tokenizer="code")
 PerQuery = dict[str, dict[str, float]]
 
 
@@ -63,6 +65,12 @@ class HeldOutSet:
             masked,
         )
 
+    def as_task(self) -> RetrievalTask:
+        """The same set as the evaluation room knows it."""
+        return RetrievalTask(
+            name=self.name, corpus=self.documents, queries=self.queries, qrels=self.qrels
+        )
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -92,46 +100,29 @@ def measure(
     progress: Progress | None = None,
 ) -> Measured:
     """Rank the pool for every query with each of ``retrievers``."""
-    ids = [document.id for document in held_out.documents]
-    rankings: dict[str, dict[str, list[Hit]]] = {}
-    if {"bm25", "hybrid"} & set(retrievers):
-        rankings["bm25"] = rank_bm25(held_out)
-    documents = encoder.embed(
-        [document.full_text for document in held_out.documents], kind="document", progress=progress
-    )
-    queries = encoder.embed([query.text for query in held_out.queries], kind="query")
-    scores, rows = ExactIndex(documents.vectors).search(queries.vectors, DEPTH)
-    rankings["dense"] = {
-        query.id: _hits(ids, scores[i], rows[i]) for i, query in enumerate(held_out.queries)
+    cache = EmbeddingCache()
+    embedder = Embedder(encoder=encoder, cache=cache, progress=progress)
+    search = CorpusSearch(held_out.as_task(), embedder, SEARCH)
+    rankings = {
+        name: search.rank(name)
+        for name in ("bm25", "dense", "hybrid")
+        if name == "dense" or name in retrievers or (name == "bm25" and "hybrid" in retrievers)
     }
-    if "hybrid" in retrievers:
-        rankings["hybrid"] = {
-            query.id: reciprocal_rank_fusion(
-                [rankings["dense"][query.id], rankings["bm25"][query.id]], limit=DEPTH
-            )
-            for query in held_out.queries
-        }
+    texts = [document.full_text for document in held_out.documents]
+    documents = cache.embed(encoder, texts, kind="document")
+    queries = cache.embed(encoder, [query.text for query in held_out.queries], kind="query")
     per_query = {name: score_ranking(held_out.qrels, found) for name, found in rankings.items()}
     if with_masked and held_out.masked:
-        masked = _rank_masked(held_out, encoder, queries.vectors, rankings["dense"])
+        masked = _rank_masked(held_out, embedder, unit(queries.vectors), rankings["dense"])
         per_query["name_masked"] = score_ranking(held_out.qrels, masked)
     return Measured(
         rankings=rankings,
         per_query=per_query,
-        similarities=_similarities(held_out, queries.vectors, documents.vectors),
+        similarities=_similarities(held_out, unit(queries.vectors), unit(documents.vectors)),
         num_tokens=int(documents.num_tokens.sum() + queries.num_tokens.sum()),
         num_truncated=int(documents.truncated.sum() + queries.truncated.sum()),
         num_texts=len(documents.vectors) + len(queries.vectors),
     )
-
-
-def rank_bm25(held_out: HeldOutSet) -> dict[str, list[Hit]]:
-    """The pool ranked by words; camelCase and snake_case names fall into their words."""
-    texts = (document.full_text for document in held_out.documents)
-    ids = [document.id for document in held_out.documents]
-    index = BM25Index.build(texts, ids=ids, tokenizer="code")
-    found = index.search([query.text for query in held_out.queries], DEPTH)
-    return {query.id: hits for query, hits in zip(held_out.queries, found, strict=True)}
 
 
 def score_ranking(
@@ -157,22 +148,15 @@ def summarise(
     }
 
 
-def _hits(ids: Sequence[str], scores: NDArray[np.float32], rows: NDArray[np.int64]) -> list[Hit]:
-    return [
-        Hit(ids[row], float(score), rank)
-        for rank, (row, score) in enumerate(zip(rows.tolist(), scores, strict=True), start=1)
-    ]
-
-
 def _rank_masked(
     held_out: HeldOutSet,
-    encoder: TextEncoder,
+    embedder: Embedder,
     queries: NDArray[np.float32],
     dense: Mapping[str, list[Hit]],
 ) -> dict[str, list[Hit]]:
     """The dense rankings with each query's own answers scored by their masked text."""
     masked_ids = list(held_out.masked)
-    vectors = encoder.encode([held_out.masked[i] for i in masked_ids], kind="document")
+    vectors = embedder.embed_unit([held_out.masked[i] for i in masked_ids], "document")
     position = {document: n for n, document in enumerate(masked_ids)}
     rankings = {}
     for vector, query in zip(queries, held_out.queries, strict=True):

@@ -56,7 +56,7 @@ def embed_to_shards(
     done = 0
     for number, chunk in enumerate(_chunks(texts, rows_per_shard)):
         facts = [encoder.space.fingerprint, kind, prompt, dimensions]
-        path = folder / f"shard-{number:05d}-{_key(facts, chunk)}.npy"
+        path = folder / f"shard-{number:05d}-{texts_key(facts, chunk)[:16]}.npy"
         if not path.is_file():
             vectors = encoder.encode(chunk, kind=kind, prompt=prompt, dimensions=dimensions)
             check_vectors(vectors, len(chunk), dimensions or encoder.space.dimensions)
@@ -80,7 +80,7 @@ def open_shard(path: str | Path) -> NDArray[np.float32]:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SearchIndexError(
-            "these vectors cannot be read; remove the file and build again", path=path
+            "these vectors cannot be read; remove it and run again", path=path
         ) from error
     if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
         raise SearchIndexError(
@@ -92,8 +92,16 @@ def open_shard(path: str | Path) -> NDArray[np.float32]:
     return mapped
 
 
-def check_vectors(vectors: NDArray[np.float32], num_texts: int, dimensions: int) -> None:
+def check_vectors(
+    vectors: NDArray[np.float32], num_texts: int, dimensions: int, *, what: str = "a shard"
+) -> None:
     """Refuse vectors that would make every later score wrong.
+
+    Args:
+        vectors: what an encoder gave.
+        num_texts: N.
+        dimensions: D.
+        what: what was embedded, for the message.
 
     Raises:
         DataError: wrong shape, or values that are not finite.
@@ -101,11 +109,12 @@ def check_vectors(vectors: NDArray[np.float32], num_texts: int, dimensions: int)
     if vectors.shape != (num_texts, dimensions):
         raise DataError(
             f"the encoder gave vectors of shape {vectors.shape}, expected "
-            f"({num_texts}, {dimensions}); the model does not match the space it declares"
+            f"({num_texts}, {dimensions}), for {what}; "
+            "the model does not match the space it declares"
         )
     if not np.isfinite(vectors).all():
         row = int(np.nonzero(~np.isfinite(vectors).all(axis=1))[0][0])
-        raise DataError(f"the encoder gave a vector that is not finite, for text {row} of a shard")
+        raise DataError(f"the encoder gave a vector that is not finite, for text {row} of {what}")
 
 
 def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -119,11 +128,12 @@ def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
-def _key(facts: Sequence[object], texts: Sequence[str]) -> str:
+def texts_key(facts: Sequence[object], texts: Sequence[str]) -> str:
+    """A name for these texts under these facts, the same in every process: 64 hex digits."""
     digest = hashlib.sha256(json.dumps(facts).encode())
     for text in texts:
         # The length in front keeps ["ab", "c"] and ["a", "bc"] apart.
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()

@@ -250,7 +250,7 @@ def test_cache_on_disk_serves_the_next_run_but_not_another_model(tmp_path, retri
 
 def test_damaged_cache_file_is_embedded_again(tmp_path, retrieval):
     before = evaluate(CountingEncoder(32), retrieval, cache=EmbeddingCache(tmp_path))
-    for path in tmp_path.glob("*.npz"):
+    for path in tmp_path.rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:-30])
     encoder = CountingEncoder(32)
     assert evaluate(encoder, retrieval, cache=EmbeddingCache(tmp_path)).metrics == before.metrics

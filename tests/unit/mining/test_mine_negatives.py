@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from opengte.errors import DataError
+from opengte.errors import DataError, SearchIndexError
 from opengte.mining.corpus import corpus_of_pairs
 from opengte.mining.mine import mine_negatives
 from opengte.mining.rules import MiningRules
@@ -26,8 +26,8 @@ RULES = MiningRules(num_negatives=3, last_rank=10, perc_pos=0.95)
 class SlowIndex:
     """The definition of an exact index."""
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self.vectors = vectors
+    def __init__(self, shards: Sequence[NDArray[np.float32]]) -> None:
+        self.vectors = np.concatenate(shards)
 
     def search(
         self, vectors: NDArray[np.float32], k: int
@@ -320,7 +320,7 @@ def test_teacher_of_another_dimension_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_teacher_that_gives_nan_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="values that are not finite for shard 0"):
+    with pytest.raises(DataError, match=r"not finite, for text \d+ of shard 0"):
         mine_negatives(make_pairs(2), None, teacher_of(NotFinite(64)), folder=tmp_path)
 
 
@@ -334,7 +334,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     block.unlink()
     shard = next(tmp_path.glob("corpus/*/shard-00000.npy"))
     shard.write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"shard-00000.npy: .* cannot be read; remove it"):
+    with pytest.raises(SearchIndexError, match=r"shard-00000.npy: .* cannot be read; remove it"):
         mine_negatives(pairs, None, teacher_of(HashEncoder(64)), RULES, folder=tmp_path)
 
 
@@ -346,7 +346,7 @@ def test_shards_search_and_score_as_one_matrix(tmp_path: Path) -> None:
     whole = encoder.encode(texts, kind="document")
     queries = encoder.encode(["word1 word2", "twin"], kind="query")
     scores, rows = embedded.search(queries, 5)
-    expected_scores, expected_rows = SlowIndex(whole).search(queries, 5)
+    expected_scores, expected_rows = SlowIndex([whole]).search(queries, 5)
     np.testing.assert_array_equal(rows, expected_rows)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
     assert rows[1, :3].tolist() == [50, 51, 52], "ties by lower row"

@@ -1,0 +1,147 @@
+"""An encoder that remembers: every text is embedded once by every model of a folder.
+
+The cache is a folder of numbered ``.npz`` shards, one a call that had something new to embed,
+below a name that holds the embedding space and the options: another model has another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opengte.atomic import atomic_file
+from opengte.contracts import Progress, TextEncoder
+from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
+from opengte.search.embedding_shards import check_vectors
+
+
+class CachedEncoder:
+    """A ``TextEncoder`` that asks another one only for texts it has not seen.
+
+    Args:
+        encoder: asked for new texts.
+        folder: where the vectors are kept; may hold those of other encoders.
+
+    Attributes:
+        num_embedded: texts that the other one was asked for.
+    """
+
+    def __init__(self, encoder: TextEncoder, folder: Path) -> None:
+        self._encoder = encoder
+        self._folder = folder
+        self.num_embedded = 0
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space of the encoder behind it."""
+        return self._encoder.space
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        truncate: Truncate = "end",
+        progress: Progress | None = None,
+    ) -> Embeddings:
+        """As ``TextEncoder.embed``; vectors of known texts are read from the folder.
+
+        Raises:
+            DataError: the encoder gave another shape, or values that are not finite.
+        """
+        options = f"{self.space.fingerprint}/{kind}/{prompt}/{dimensions}/{truncate}"
+        folder = self._folder / hashlib.sha256(options.encode()).hexdigest()[:16]
+        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        rows, stored = _read(folder)
+        fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
+        if fresh:
+            found = self._encoder.embed(
+                list(fresh.values()),
+                kind=kind,
+                prompt=prompt,
+                dimensions=dimensions,
+                truncate=truncate,
+                progress=progress,
+            )
+            check_vectors(found.vectors, len(fresh), dimensions or self.space.dimensions)
+            self.num_embedded += len(fresh)
+            _write(folder, list(fresh), found)
+            rows.update({key: len(rows) + i for i, key in enumerate(fresh)})
+            stored.append(found)
+        order = [rows[key] for key in keys]
+        return Embeddings(
+            vectors=_gather([part.vectors for part in stored], order, self.space, dimensions),
+            num_tokens=np.concatenate([part.num_tokens for part in stored])[order]
+            if stored
+            else np.zeros(0, np.int64),
+            truncated=np.concatenate([part.truncated for part in stored])[order]
+            if stored
+            else np.zeros(0, np.bool_),
+        )
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind | None = None,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        truncate: Truncate = "end",
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """The vectors of ``embed`` alone."""
+        return self.embed(
+            texts,
+            kind=kind,
+            prompt=prompt,
+            dimensions=dimensions,
+            truncate=truncate,
+            progress=progress,
+        ).vectors
+
+
+def _read(folder: Path) -> tuple[dict[bytes, int], list[Embeddings]]:
+    rows: dict[bytes, int] = {}
+    stored = []
+    for file in sorted(folder.glob("*.npz")):
+        try:
+            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as shard:
+                keys = shard["keys"]
+                part = Embeddings(shard["vectors"], shard["num_tokens"], shard["truncated"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            file.unlink()  # damaged: its texts are embedded anew
+            continue
+        for key in keys:
+            rows[key.tobytes()] = len(rows)
+        stored.append(part)
+    return rows, stored
+
+
+def _write(folder: Path, keys: Sequence[bytes], found: Embeddings) -> None:
+    number = len(list(folder.glob("*.npz")))
+    with atomic_file(folder / f"{number:05d}.npz") as stream:
+        np.savez(
+            stream,
+            keys=np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32),
+            vectors=found.vectors,
+            num_tokens=found.num_tokens,
+            truncated=found.truncated,
+        )
+
+
+def _gather(
+    parts: Sequence[NDArray[np.float32]],
+    order: Sequence[int],
+    space: EmbeddingSpace,
+    dimensions: int | None,
+) -> NDArray[np.float32]:
+    if not parts:
+        return np.zeros((0, dimensions or space.dimensions), np.float32)
+    return np.concatenate(parts)[order]
