@@ -23,6 +23,15 @@ def command() -> None:
     """Pair files to stores: memory-mapped, described, verified."""
 
 
+def _columns(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str] | None:
+    names = [each.partition("=") for each in given]
+    if not all(name and field for name, _, field in names):
+        raise click.BadParameter("give NAME=FIELD, such as query=question")
+    return {name: field for name, _, field in names} or None
+
+
 def build_options(function: Any) -> Any:
     """Options that building and appending share."""
     for option in (
@@ -35,6 +44,14 @@ def build_options(function: Any) -> Any:
             help="Stop at a bad row, or count it and keep it in quarantine.",
         ),
         click.option("--format", "kind", default="auto", show_default=True, help="Of every file."),
+        click.option(
+            "--column",
+            "columns",
+            multiple=True,
+            metavar="NAME=FIELD",
+            callback=_columns,
+            help="Where no known layout fits: query=question, positive=answer, ...",
+        ),
         click.option("--quiet", is_flag=True, help="Print no progress."),
         json_option,
     ):
@@ -53,6 +70,7 @@ def build(
     workers: int | None,
     on_bad_row: str,
     kind: str,
+    columns: dict[str, str] | None,
     quiet: bool,
     json_file: Path | None,
     filters: ChosenFilters,
@@ -70,6 +88,7 @@ def build(
         "num_workers": workers,
         "on_bad_row": on_bad_row,
         "format": kind,
+        "columns": columns,
         "progress": console.progress("building", unit="bytes"),
     }
     if not filters:
@@ -124,6 +143,7 @@ def append(
     workers: int | None,
     on_bad_row: str,
     kind: str,
+    columns: dict[str, str] | None,
     quiet: bool,
     json_file: Path | None,
 ) -> None:
@@ -138,6 +158,7 @@ def append(
         num_workers=workers,
         on_bad_row=on_bad_row,  # type: ignore[arg-type]
         format=kind,
+        columns=columns,
         progress=progress,
     )
     _tell(result, json_file)

@@ -125,6 +125,19 @@ def test_a_truncated_file_keeps_what_was_whole(
     assert [pair.query for pair in kept] == [f"question {i}" for i in range(len(kept))]
 
 
+def test_columns_can_be_named_where_the_error_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("query,reply\nwhat is it,a cat\n")
+    build = ["data", "build", str(tmp_path / "a.csv"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert run(build) == 2
+    assert "(--column query=...)" in capsys.readouterr().err
+    assert run([*build, "--column", "ask"]) == 2
+    assert "give NAME=FIELD, such as query=question" in capsys.readouterr().err
+    assert run([*build, "--column", "query=query", "--column", "positive=reply"]) == 0
+    assert [pair.positive for pair in PairStore(tmp_path / "out").pairs("a")] == ["a cat"]
+
+
 def test_a_manifest_whose_hash_does_not_match_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

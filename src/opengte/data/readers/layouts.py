@@ -164,6 +164,7 @@ def find_layout(fields: Iterable[str]) -> Layout:
         missing = [field for field in layout.required if field not in present]
         if missing and len(missing) < len(layout.required):
             hint = f"name the fields with columns={{'query': ..., '{layout.required[1]}': ...}}"
+            hint += " (--column query=...)"
             message = f"no field {missing[0]!r}; found {shown}; rename it, or {hint}"
             raise RowError(f"no field {missing[0]!r}", message)
     message = (
