@@ -23,7 +23,7 @@ COMMANDS = {
     "run": ("opengte.cli.run", "Run a recipe; what is done already is kept."),
     "plan": ("opengte.cli.plan", "Forecast steps, tokens, memory and time of a recipe."),
     "recipe": ("opengte.cli.recipe", "List, show and check recipes; their JSON Schema."),
-    "data": ("opengte.cli.data", "Pair stores: build, filter, report, head, stats, verify, export."),
+    "data": ("opengte.cli.data", "Pair stores: build, filter, report, verify, export."),
     "mine": ("opengte.cli.mine", "Pairs to pairs with hard negatives."),
     "synthesize": ("opengte.cli.synthesize", "Documents to pairs, by any chat endpoint."),
     "merge": ("opengte.cli.merge", "Several models to one, by arithmetic on their weights."),
