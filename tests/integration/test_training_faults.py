@@ -23,7 +23,7 @@ import yaml
 from safetensors.torch import load_file
 
 from opengte.cli.main import run as run_command
-from opengte.models.weights import load_encoder, save_encoder
+from opengte.models.weights import save_encoder
 from opengte.training.checkpoint import CheckpointStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "training"))

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opengte.atomic import write_json
+
+if TYPE_CHECKING:
+    from opengte.models.encoder import Encoder
 
 PROBE_TEXTS = 96
 PROBE_WORDS = 70
@@ -53,11 +56,16 @@ def token_budget(minutes: float, model: Path, file: Path, *, max_tokens: int) ->
 
 
 def training_tokens_per_second(model: Path, *, max_tokens: int) -> float:
-    """Tokens a second of forward and backward passes on this machine, now."""
-    from opengte.models.packing import pack
+    """Tokens a second of forward and backward passes of a model's folder, as it comes."""
     from opengte.models.weights import load_encoder
 
-    encoder = load_encoder(model, max_tokens=max_tokens)
+    return measured_tokens_per_second(load_encoder(model, max_tokens=max_tokens))
+
+
+def measured_tokens_per_second(encoder: Encoder) -> float:
+    """Tokens a second of forward and backward passes on this machine, now."""
+    from opengte.models.packing import pack
+
     encoder.train()
     texts = [
         " ".join(f"w{(i * 7 + j) % 97}" for j in range(PROBE_WORDS)) for i in range(PROBE_TEXTS)
