@@ -359,6 +359,18 @@ def test_latex_accents_become_letters() -> None:
     assert plain_latex("The {GNU}~{\\em C} Library") == "The GNU C Library"
 
 
+def test_bibtex_strings_join_and_a_title_keeps_its_one_stop(tmp_path: Path) -> None:
+    (tmp_path / "a.bib").write_text(
+        '@String{ jss = "Journal of " # {Statistical Software} }\n'
+        "@article{a, author = {Knuth, Donald}, year = 1984, title = {Why not?}, journal = jss}\n"
+        "@article{b, author = {A and B}, year = 1985, title = {It is so.}, journal = JSS # {!}}\n"
+    )
+    assert facts(read_pairs(tmp_path / "a.bib")) == [
+        ("citation-reference", "Knuth 1984", "Why not? Journal of Statistical Software"),
+        ("citation-reference", "A and B 1985", "It is so. Journal of Statistical Software!"),
+    ]
+
+
 def test_mail_quotes_signatures_and_prefixes_are_cut() -> None:
     body = "On Monday, Ann wrote:\n> old\n>> older\nMy answer.\n-- \nBob"
     assert own_text(body) == "My answer."

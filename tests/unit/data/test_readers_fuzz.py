@@ -22,7 +22,7 @@ from opengte.errors import DataError
 EXCERPTS = Path(__file__).parents[2] / "data" / "readers"
 
 SEEDS = {
-    "bibtex": "stats.bib",
+    "bibtex": "nilearn-references.bib",
     "git-log": "libx11-git-log.txt.zst",
     "json": "github-issues.json.zst",
     "mbox": "mailing-lists.mbox.zst",
@@ -51,7 +51,7 @@ EXAMPLES = {"warc": 12}  # each extracts the main text of whole pages
 
 
 def seed_of(format: str) -> bytes:
-    if format in SEEDS:
+    if format in SEEDS and (EXCERPTS / SEEDS[format]).exists():
         return read_whole(EXCERPTS / SEEDS[format])[:20_000]
     return WRITTEN.get(format, b"")
 

@@ -69,15 +69,18 @@ def test_wikipedia_dump_gives_leads_and_sections() -> None:
 
 
 def test_bibtex_entries_and_pairs() -> None:
-    entries = list(bibtex_entries(EXCERPTS / "stats.bib", BadRows()))
-    text = (EXCERPTS / "stats.bib").read_text()
-    assert len(entries) == len(re.findall(r"(?m)^@(?!String)", text)) == 171
-    pairs = read("stats.bib")
-    reference = find(pairs, "Chambers et al. 1992").positive
-    assert reference == "Statistical Models in S. Wadsworth & Brooks/Cole"
-    journals = {entry.fields.get("journal") for entry in entries}
-    assert "Journal of Statistical Software" in journals  # @String{ JSS = ... }
+    entries = list(bibtex_entries(EXCERPTS / "nilearn-references.bib", BadRows()))
+    text = (EXCERPTS / "nilearn-references.bib").read_text(encoding="utf-8")
+    assert len(entries) == len(re.findall(r"(?m)^@", text)) == 117
+    pairs = read("nilearn-references.bib")
+    assert len(pairs) == 117
+    reference = find(pairs, "Anderson and Robinson 2001").positive
+    assert reference == (
+        "Permutation Tests for Linear Models. Australian & New Zealand Journal of Statistics"
+    )
+    assert find(pairs, "Mourão-Miranda et al. 2012").positive.endswith("PLoS ONE")
     assert not any("{" in pair.positive or "\\" in pair.positive for pair in pairs)
+    assert not any(".. " in pair.positive for pair in pairs)
 
 
 def test_git_log_subjects_and_bodies() -> None:
@@ -132,8 +135,17 @@ def test_github_issues_as_the_api_gives_them() -> None:
     assert {"sigmavirus24/github3.py", "betamaxpy/betamax"} <= {pair.group for pair in pairs}
 
 
-def test_mailbox_messages_threads_and_quotes() -> None:
+@pytest.fixture
+def mailbox_file() -> Path:
+    """Mail of two lists; it is not in the sdist (docs/decisions/013)."""
     path = EXCERPTS / "mailing-lists.mbox.zst"
+    if not path.exists():
+        pytest.skip("the excerpt of mail comes with the repository alone")
+    return path
+
+
+def test_mailbox_messages_threads_and_quotes(mailbox_file: Path) -> None:
+    path = mailbox_file
     messages = list(mbox_messages(path, BadRows()))
     assert len(messages) == 263
     pairs = read("mailing-lists.mbox.zst")
@@ -145,11 +157,11 @@ def test_mailbox_messages_threads_and_quotes() -> None:
     assert find(pairs, "Essai accentué").positive.startswith("Du texte accentué")
 
 
-def test_mailbox_is_cut_as_the_standard_library_cuts_it(tmp_path: Path) -> None:
+def test_mailbox_is_cut_as_the_standard_library_cuts_it(tmp_path: Path, mailbox_file: Path) -> None:
     import mailbox
 
     path = tmp_path / "box.mbox"
-    path.write_bytes(read_whole(EXCERPTS / "mailing-lists.mbox.zst"))
+    path.write_bytes(read_whole(mailbox_file))
     box = mailbox.mbox(path, create=False)
     theirs = [message["message-id"] for message in box]
     box.close()
@@ -240,7 +252,7 @@ def test_documents_of_source_code_hold_uncommented_functions_too(code: Path) -> 
         ("rst", "heading-section", 200),
         ("notebook", "text-code", 40),
         ("notebook", "heading-section", 50),
-        ("pdf", "heading-section", 15),
+        ("pdf", "heading-section", 90),
     ],
 )
 def test_sections_of_documents(language: str, kind: str, least: int, documents: Path) -> None:

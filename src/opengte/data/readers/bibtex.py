@@ -55,7 +55,8 @@ def read_bibtex(path: Path, bad_rows: BadRows) -> Iterator[Pair]:
         citation = _citation(entry)
         if citation:
             venue = next((entry.fields[name] for name in VENUES if entry.fields.get(name)), "")
-            reference = f"{title}. {venue}" if venue else title
+            stop = "" if title.endswith((".", "?", "!")) else "."
+            reference = f"{title}{stop} {venue}" if venue else title
             yield Pair(
                 citation, reference, kind="citation-reference", group=entry.key, origin=origin
             )
