@@ -96,7 +96,7 @@ class ModelFolder:
     def hidden_size(self) -> int:
         """Size of the backbone's token states."""
         config = self.architecture.get("text_config", self.architecture)
-        return _size(config, "hidden_size", "d_model", path=self.path)
+        return _size(config, "hidden_size", "d_model", "n_embd", path=self.path)
 
     @property
     def dimensions(self) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from opengte.errors import ModelFolderError
-from opengte.models.mgte import rewrite_config
+from opengte.models import mgte, nomic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -87,7 +87,11 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
 def clean_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without what could run code, with old names rewritten to those of transformers."""
     kept = {name: value for name, value in config.items() if name not in DROPPED_KEYS}
-    return rewrite_config(kept) if kept.get("model_type") == "new" else kept
+    if kept.get("model_type") == "new":
+        return mgte.rewrite_config(kept)
+    if kept.get("model_type") == "nomic_bert" and nomic.is_released_form(kept):
+        return nomic.rewrite_config(kept)
+    return kept
 
 
 def is_causal(config: Mapping[str, Any]) -> bool:

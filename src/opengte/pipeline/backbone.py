@@ -21,6 +21,8 @@ from opengte.pipeline.stage_configs.backbone import RopeSettings, Side, Tokenize
 from opengte.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from opengte.models.backbone import Backbone
     from opengte.models.encoder import Encoder
 
@@ -172,7 +174,7 @@ def _changed(encoder: Encoder, config: BackboneConfig, seed: int) -> Encoder:
         encoder = _with_backbone(encoder, _with_attention(encoder.backbone, config.attention))
     if config.rope is not None:
         encoder = change_rope(encoder, config.rope)
-    encoder = _with_tokens(encoder, config)
+    encoder = _with_tokens(encoder, config, seed)
     given: dict[str, Any] = {
         "pooling": config.pooling,
         "normalise": config.normalise,
@@ -201,7 +203,7 @@ def _with_attention(backbone: Backbone, attention: str) -> Backbone:
     return _rebuilt(backbone, config)
 
 
-def _with_tokens(encoder: Encoder, config: BackboneConfig) -> Encoder:
+def _with_tokens(encoder: Encoder, config: BackboneConfig, seed: int) -> Encoder:
     """Delimiters, an EOS after every text, and rows of the word embedding for all of them."""
     from opengte.models.vocabulary import resize_vocabulary
 
@@ -217,10 +219,23 @@ def _with_tokens(encoder: Encoder, config: BackboneConfig) -> Encoder:
     if config.append_eos:
         tokenizer = tokenizer.appending(_eos(tokenizer))
     multiple = config.pad_vocabulary_to or 1
-    wanted = max(tokenizer.vocab_size, encoder.backbone.vocab_size)
-    if config.pad_vocabulary_to is not None or wanted > encoder.backbone.vocab_size:
+    before = encoder.backbone.vocab_size
+    wanted = max(tokenizer.vocab_size, before)
+    if config.pad_vocabulary_to is not None or wanted > before:
         resize_vocabulary(encoder.backbone, wanted, multiple=multiple)
+        _tell_apart(encoder.backbone.word_embedding, before, seed)
     return _copy(encoder, settings=settings, tokenizer=tokenizer)
+
+
+def _tell_apart(table: nn.Embedding, first: int, seed: int) -> None:
+    """New rows begin as the average word; equal ones could not tell one side from the other."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        spread = float(table.weight[:first].std())
+        noise = torch.randn(table.weight[first:].shape, generator=generator)
+        table.weight[first:] += spread * noise.to(table.weight)
 
 
 def _with_heads(encoder: Encoder, config: BackboneConfig, seed: int) -> Encoder:
