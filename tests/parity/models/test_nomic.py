@@ -79,5 +79,5 @@ def test_scaled_positions_end_at_the_trained_length():
 
 @pytest.mark.parametrize("change", [{"prenorm": True}, {"rotary_emb_fraction": 0.5}])
 def test_options_of_no_released_checkpoint_are_refused(change):
-    with pytest.raises(ModelFolderError, match="NomicBERT with .* is not known; only"):
+    with pytest.raises(ModelFolderError, match=r"NomicBERT with .* is not known; only"):
         rewrite_config({**RELEASED, **change})
