@@ -54,6 +54,7 @@ def fingerprint(name: str) -> str:
 def run_cell(name: str, folder: Path) -> Row:
     """Run one recipe into an empty folder, and read what its stages say of themselves."""
     shutil.rmtree(folder, ignore_errors=True)
+    mark = fingerprint(name)
     command = [sys.executable, "-m", "opengte", "run", name, "--out", str(folder)]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -62,7 +63,7 @@ def run_cell(name: str, folder: Path) -> Row:
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     row: Row = {
         "recipe": name,
-        "fingerprint": fingerprint(name),
+        "fingerprint": mark,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
         "green": done.returncode == 0,

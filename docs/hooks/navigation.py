@@ -26,8 +26,8 @@ def on_config(config: Any) -> Any:
 
 
 def navigation(docs: Path) -> list[Any]:
-    """``nav`` as MkDocs reads it: the front page, then each section that has pages."""
-    nav: list[Any] = ["index.md"]
+    """``nav`` as MkDocs reads it: the front page and its neighbours, then each section."""
+    nav: list[Any] = ["index.md", *sorted({page.name for page in docs.glob("*.md")} - {"index.md"})]
     known = [*SECTIONS, *sorted(folder.name for folder in docs.iterdir() if folder.is_dir())]
     for name in dict.fromkeys(known):
         pages = sorted((docs / name).rglob("*.md"), key=_order)

@@ -128,6 +128,28 @@ def test_another_kind_replaces_a_mapping_whole() -> None:
     assert merge_values(older, newer) == newer
 
 
+def test_a_star_forgets_what_the_parent_put_there() -> None:
+    older = {"sources": {"a": {"path": "x"}, "b": {}}, "kept": 1}
+    newer = {"sources": {"*": None, "c": {}}, "fresh": {"*": None, "d": 2}}
+    assert merge_values(older, newer) == {"sources": {"c": {}}, "kept": 1, "fresh": {"d": 2}}
+
+
+def test_a_stage_that_a_child_adds_runs_before_the_first_that_names_it(tmp_path: Path) -> None:
+    evaluate = "kind: evaluate, model: train"
+    write(tmp_path, f"{SMALL}  final: {{{evaluate}}}\n", "parent.yaml")
+    child = write(
+        tmp_path,
+        "extends: parent.yaml\nname: child\nstages:\n"
+        "  train: {pairs: mine}\n"
+        "  more: {kind: mine, model: base, pairs: corpus}\n"
+        "  mine: {kind: mine, model: base, pairs: more}\n"
+        "  again: {kind: evaluate, model: train}\n"
+        "  last: {kind: evaluate, model: train}\n",
+    )
+    order = list(load_recipe(child).stages)
+    assert order == ["corpus", "more", "mine", "train", "final", "again", "last"]
+
+
 def test_set_changes_one_key(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL)
     recipe = load_recipe(path, overrides=["stages.train.training.learning_rate=1e-3", "seed=4"])

@@ -1,0 +1,100 @@
+"""The shapes that recipes state are those of the released models: sizes here, names with a hub.
+
+Built on the ``meta`` device, so that seven billion parameters cost nothing. Published weight maps
+are not committed: without a hub their names are unverified, and ``network`` tests compare them.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from opengte.models.architectures import clean_config
+from opengte.models.planning import weight_shapes
+from opengte.pipeline.plan import make_plan
+from opengte.pipeline.recipe import bundled_recipes, load_recipe
+
+PUBLISHED_MILLIONS = {
+    "gte-small": (33.4, "model card gte-small"),
+    "gte-base": (109.5, "model card gte-base"),
+    "gte-large": (335.1, "model card gte-large"),
+    "gte-roberta-base": (124.6, "model card roberta-base"),
+    "mgte-mlm": (304, "mGTE, Table 8"),
+    "mgte-embed": (305, "model card gte-multilingual-base"),
+    "gte-en-v1.5": (137, "model card gte-base-en-v1.5"),
+    "gte-modernbert": (149, "model card gte-modernbert-base"),
+    "gte-qwen2": (7070, "mteb's registry; without the output words"),
+    "qwen3-embedding": (596, "model card Qwen3-Embedding-0.6B"),
+    "nv-embed-v2": (7851, "model card NV-Embed-v2"),
+    "e5-mistral": (7111, "model card e5-mistral-7b-instruct"),
+    "linq-embed-mistral": (7111, "model card Linq-Embed-Mistral"),
+    "conan-v1": (326, "Conan, section 4.1"),
+    "xiaobu-v2": (326, "model card xiaobu-embedding-v2"),
+    "instructor": (335, "INSTRUCTOR, section 2.1"),
+    "cpt-text": (300, "cpt-text, Table 1"),
+    "bge": (109, "model card bge-base-en-v1.5"),
+}
+RELEASED = sorted(
+    name
+    for name in bundled_recipes()
+    if not name.endswith("-tiny")
+    and name not in ("quickstart", "cpt-text", "cpt-code", "gpl")
+    and load_recipe(name).backbone.shape
+)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED_MILLIONS))
+def test_number_of_parameters_is_the_published_one(name: str) -> None:
+    published, _ = PUBLISHED_MILLIONS[name]
+    tolerance = 0.2 if name == "cpt-text" else 0.015  # "300M", and 58M words of GPT-3
+    assert make_plan(load_recipe(name)).num_parameters / 1e6 == pytest.approx(
+        published, rel=tolerance
+    )
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", RELEASED)
+def test_shape_is_the_released_config_and_names_are_its_weight_map(name: str) -> None:
+    from huggingface_hub import get_safetensors_metadata, hf_hub_download
+
+    backbone = load_recipe(name).backbone
+    with open(hf_hub_download(backbone.model, "config.json"), encoding="utf-8") as stream:
+        released = clean_config(json.load(stream))
+    stated = clean_config(backbone.shape)
+    assert {key: released.get(key) for key in stated} == stated
+    metadata = get_safetensors_metadata(backbone.model)
+    found = {
+        key.split(".", 1)[1] if key.startswith(("bert.", "model.", "roberta.", "new.")) else key:
+            tuple(info.shape)
+        for file in metadata.files_metadata.values()
+        for key, info in file.tensors.items()
+    }  # fmt: skip
+    ours = weight_shapes(released)
+    assert {key: found.get(key) for key in ours} == ours
+
+
+@pytest.mark.network
+def test_similarities_of_the_model_card_of_qwen3_embedding() -> None:
+    from opengte import load
+
+    encoder = load("Qwen/Qwen3-Embedding-0.6B", max_tokens=512, dtype="float32")
+    prompt = (
+        "Instruct: Given a web search query, retrieve relevant passages that answer the query\n"
+        "Query:"
+    )
+    queries = encoder.encode(
+        ["What is the capital of China?", "Explain gravity"], kind="query", prompt=prompt
+    )
+    documents = encoder.encode(
+        [
+            "The capital of China is Beijing.",
+            "Gravity is a force that attracts two bodies towards each other. It gives weight to "
+            "physical objects and is responsible for the movement of planets around the sun.",
+        ],
+        kind="document",
+        prompt="",
+    )
+    expected = [[0.7646, 0.1414], [0.1355, 0.6000]]
+    for found, row in zip((queries @ documents.T).tolist(), expected, strict=True):
+        assert found == pytest.approx(row, abs=2e-3)
