@@ -38,12 +38,12 @@ def download_model(
     """
     try:
         import huggingface_hub
-        from huggingface_hub import errors
+        from huggingface_hub import constants, errors
     except ImportError as error:
         raise MissingExtraError("huggingface_hub", extra="hf") from error
     at = f"{repository}@{revision}" if revision else repository
     try:
-        with storage_errors(cache_folder or Path(huggingface_hub.constants.HF_HUB_CACHE)):
+        with storage_errors(cache_folder or Path(constants.HF_HUB_CACHE)):
             folder = huggingface_hub.snapshot_download(
                 repository,
                 revision=revision,
