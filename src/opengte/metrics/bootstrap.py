@@ -53,7 +53,7 @@ def clustered_interval(
 
     Args:
         values: (Q,), one number a query.
-        clusters: Q labels; None makes every query its own cluster.
+        clusters: Q labels; None, or one label for all, makes every query its own cluster.
         seed: of the resampling.
         num_samples: R.
         level: share of the bootstrap distribution between the bounds.
@@ -79,7 +79,7 @@ def hierarchical_interval(
 
     Args:
         values: (S, Q): row s holds the query values of the system trained with seed s.
-        clusters: Q labels; None makes every query its own cluster.
+        clusters: Q labels; None, or one label for all, makes every query its own cluster.
         seed: of the resampling, not of the systems.
         num_samples: R.
         level: share of the bootstrap distribution between the bounds.
@@ -113,7 +113,7 @@ def paired_difference(
     Args:
         a: (Q,), or (S, Q) for S paired training seeds.
         b: of the same shape as ``a``.
-        clusters: Q labels; None makes every query its own cluster.
+        clusters: Q labels; None, or one label for all, makes every query its own cluster.
         seed: of the resampling.
         num_samples: R.
         level: share of the bootstrap distribution between the bounds.
@@ -211,8 +211,12 @@ def _check(numbers: NDArray[np.float64], clusters: Sequence[Hashable] | None) ->
 def _totals(
     numbers: NDArray[np.float64], clusters: Sequence[Hashable] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums (S, C) and sizes (C,) of the clusters."""
-    if clusters is None:
+    """Sums (S, C) and sizes (C,) of the clusters.
+
+    Drawing from a single cluster would always give the same mean, an interval of no width that
+    looks like certainty; then queries are drawn.
+    """
+    if clusters is None or len(set(clusters)) == 1:
         return numbers, np.ones(numbers.shape[1])
     positions: dict[Hashable, int] = {}
     member = np.array([positions.setdefault(name, len(positions)) for name in clusters])

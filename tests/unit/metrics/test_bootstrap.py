@@ -144,3 +144,9 @@ def test_bounds_enclose_every_resampled_mean_of_the_level(values, seed):
 def test_values_without_an_interval_are_refused(values, clusters, text):
     with pytest.raises(DataError, match=text):
         clustered_interval(values, clusters)
+
+
+def test_a_single_cluster_gives_no_certainty():
+    values = [0.0, 1.0, 0.5, 0.25, 1.0]
+    assert clustered_interval(values, ["one"] * 5) == clustered_interval(values)
+    assert clustered_interval(values, ["one"] * 5).low < clustered_interval(values).mean
