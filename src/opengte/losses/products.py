@@ -2,21 +2,18 @@
 
 Axes: M vectors of all texts, K values each; I rows and J columns of one tile.
 
-Two facts of CPUs stand behind this file. MKL, torch's float32 matrix product, takes its slow
-path on processors that are not Intel's: oneDNN, which torch also carries, runs at twice its
-speed there. And torch's bfloat16 product rounds its *result* to 8 bits as well: a logit of 100
+On CPUs torch's bfloat16 product rounds its *result* to 8 bits as well: a logit of 100
 would be off by 0.25. So a whole number close to the logits that matter is subtracted inside the
 product, by one more column on either side, where it costs nothing and is exact.
 """
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from opengte.matrix_product import matrix_product
 
 
 class ExactProducts:
@@ -89,29 +86,3 @@ class BFloat16Products:
             torch.mm(rounded, self.vectors[columns]),
             torch.mm(rounded.T, self.vectors[rows]),
         )
-
-
-def matrix_product(
-    left: Float[Tensor, "I K"], right: Float[Tensor, "K J"], bias: Float[Tensor, " J"] | None = None
-) -> Float[Tensor, "I J"]:
-    """``left @ right + bias`` for tensors whose rows are contiguous."""
-    if left.dtype == torch.float32 and left.device.type == "cpu" and _onednn_is_faster():
-        # oneDNN wants the second factor as the weight of a linear layer: its transposed view.
-        return torch.ops.mkldnn._linear_pointwise(left, right.T, bias, "none", [], "")
-    return torch.mm(left, right) if bias is None else torch.addmm(bias, left, right)
-
-
-@functools.cache
-def _onednn_is_faster() -> bool:
-    """Whether this is a processor on which MKL takes its slow path, and oneDNN is there.
-
-    Decided by the maker's name and not by a stopwatch, so that a run repeats bit for bit.
-    """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops, "mkldnn"):
-        return False
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False

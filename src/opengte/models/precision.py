@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from opengte.errors import ConfigError
+from opengte.matrix_product import matrix_product, onednn_is_faster
 
 ComputeDtype = Literal["auto", "float32", "bfloat16"]
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
@@ -66,13 +67,24 @@ class CastLinear(nn.Linear):
     def forward(self, input: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         """``input @ weight.T + bias``."""
         if input.dtype == self.weight.dtype:
-            return functional.linear(input, self.weight, self.bias)
+            return self._as_it_is(input)
         if torch.is_grad_enabled() and self.weight.requires_grad:
             self._kept = None
             result: Tensor = _CastProduct.apply(input, self.weight, self.bias)
             return result
         weight, bias = self._cast(input.dtype)
         return functional.linear(input, weight, bias)
+
+    def _as_it_is(self, input: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
+        """Without a cast; while it learns on a CPU, by the faster library.
+
+        Also without a graph: a pass that is computed again must give the same numbers.
+        """
+        wide = input.dtype == torch.float32 and input.device.type == "cpu"
+        if self.training and wide and onednn_is_faster():
+            result: Tensor = _Float32Product.apply(input, self.weight, self.bias)
+            return result
+        return functional.linear(input, self.weight, self.bias)
 
     def forget_cast(self) -> None:
         """Drop the kept cast weights."""
@@ -110,6 +122,31 @@ class CastLinear(nn.Linear):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
+
+
+class _Float32Product(torch.autograd.Function):
+    """``x @ w.T + b`` and its gradients by ``matrix_product``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        rows = x.reshape(-1, x.shape[-1])
+        return matrix_product(rows, weight.t(), bias).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = matrix_product(rows, weight).view_as(x)
+        if ctx.needs_input_grad[1]:
+            inputs = x.reshape(-1, x.shape[-1])
+            grad_weight = matrix_product(rows.t().contiguous(), inputs)
+        grad_bias = rows.sum(0) if ctx.has_bias else None
+        return grad_x, grad_weight, grad_bias
 
 
 class _CastProduct(torch.autograd.Function):
