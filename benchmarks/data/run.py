@@ -1,6 +1,6 @@
 """Batches from many sources: our store beside Hugging Face ``datasets``, in the same run.
 
-    python benchmarks/data/run.py [--quick] [--json FILE] [--folder DIR]
+    python benchmarks/data/run.py [--quick] [--json FILE] [--minutes M] [--folder DIR]
 
 1,000,000 made-up pairs in 30 JSONL files, batches of 16,384, both texts of every pair as Python
 strings, one thread, CPU seconds, every measurement a process of its own, systems in turn.
@@ -9,24 +9,35 @@ rows. Ratios are medians over the rounds of ours over theirs, ours being the *sl
 mixtures: one source a batch, and all sources mixed row by row as the peers do.
 Ours alone: a shard of a million rows named a hundred times (opening, first batch at step
 10,000,000, memory, cost of a batch), and building from JSONL.
+
+``--quick`` is one round instead of five. With ``--json`` every measurement is kept beside the
+file, and a turn of ``--minutes`` that ends early goes on by the same command.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cells import (
+    GO_ON,
+    ROOT,
+    Cells,
+    OutOfTimeError,
+    Row,
+    machine,
+    run_worker,
+    write_results,
+)
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+CODE = ("src/opengte/data", "benchmarks/data")
 GOALS = {
     "pairs_vs_interleave": 50.0,
     "pairs_vs_mapstyle": 5.0,
@@ -37,28 +48,9 @@ GOALS = {
 }
 MEASURED = {"interleave_datasets": 9_500.0, "map-style": 126_000.0}  # pairs per CPU second
 OURS = ("opengte one_source", "opengte mixed")
-
-Row = dict[str, float | int | str]
-
-
-def machine() -> dict[str, object]:
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "num_cores": os.cpu_count(),
-        "threads": 1,
-        "python": platform.python_version(),
-        "pyarrow": version("pyarrow"),
-        "datasets": version("datasets"),
-        "load_before": os.getloadavg()[0],
-    }
-
-
-def commit() -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+SYSTEMS = ("interleave_datasets", *OURS, "map-style")
+ALONE = ("opengte build", "opengte 1M rows", "opengte 100M rows")
+SPEED = "pairs_per_cpu_second"
 
 
 def prepare(folder: Path) -> None:
@@ -95,57 +87,66 @@ def prepare(folder: Path) -> None:
 
 
 def measure(name: str, folder: Path) -> Row:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_OFFLINE": "1"}
-    environment["PYTHONPATH"] = f"{ROOT / 'src'}:{environment.get('PYTHONPATH', '')}"
-    environment["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    command = [sys.executable, str(HERE / "worker.py"), name, str(folder)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    row: Row = {"system": name, **json.loads(done.stdout.splitlines()[-1])}
+    os.environ.update(HF_DATASETS_OFFLINE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+    load = os.getloadavg()[0]
+    row: Row = {"system": name, "load_before": round(load, 2)}
+    row.update(run_worker(HERE / "worker.py", name, str(folder), name=name))
     shown = ", ".join(f"{key} {value:,.4g}" for key, value in row.items() if key != "system")
     print(f"{name:22} {shown}", flush=True)
     return row
 
 
 def median(rows: list[Row], name: str, field: str) -> float:
-    return statistics.median(float(row[field]) for row in rows if row["system"] == name)
+    values = [float(row[field]) for row in rows if row["system"] == name]
+    return statistics.median(values) if values else float("nan")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round instead of five")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--minutes", type=float, help="begin no measurement after so many")
     parser.add_argument("--folder", type=Path, help="keep the made-up pairs here")
     arguments = parser.parse_args()
     sys.path[:0] = [str(ROOT / "src"), str(HERE)]
-    where = machine()
-    print(json.dumps(where))
+    kept = arguments.json.with_suffix(".cells.jsonl") if arguments.json else None
+    cells = Cells(kept, minutes=arguments.minutes, code=CODE)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         prepare(folder)
-        rows: list[Row] = []
-        for _ in range(1 if arguments.quick else 5):
-            for name in ("interleave_datasets", *OURS, "map-style"):
-                rows.append(measure(name, folder))
-        for name in ("opengte build", "opengte 1M rows", "opengte 100M rows"):
-            rows.append(measure(name, folder))
-    result = {"machine": where, "commit": commit(), **judged(rows), "rows": rows}
-    for name, ratio in result["ratios"].items():
-        print(f"{name:38} {ratio:8.2f}   (goal {GOALS.get(name, 'none')})")
-    for warning in result["invalid"]:
+        try:
+            for settings in wanted(1 if arguments.quick else 5):
+                name = str(settings["system"])
+                rows.append(cells.measure(settings, lambda name=name: measure(name, folder)))
+        except OutOfTimeError:
+            if any(median(rows, name, SPEED) != median(rows, name, SPEED) for name in SYSTEMS):
+                return GO_ON
+    where = machine("pyarrow", "datasets", "numpy")
+    ratios, invalid = judged(rows)
+    for warning in invalid:
         print(f"INVALID: {warning}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    rounds = sum(row["system"] == "map-style" for row in rows)
+    write_results(
+        arguments.json, where, ratios=ratios, goals=GOALS, rows=rows, rounds=rounds, invalid=invalid
+    )
+    return 0 if rounds == (1 if arguments.quick else 5) else GO_ON
 
 
-def judged(rows: list[Row]) -> dict[str, object]:
+def wanted(rounds: int) -> list[Row]:
+    """Ours alone first, then the systems in turn."""
+    alone: list[Row] = [{"system": name, "round": 0} for name in ALONE]
+    return alone + [{"system": name, "round": i} for i in range(rounds) for name in SYSTEMS]
+
+
+def judged(rows: list[Row]) -> tuple[dict[str, float], list[str]]:
     """Ratios, all oriented so that more is better, and what makes the run worthless."""
-    speed = "pairs_per_cpu_second"
-    ours = min(median(rows, name, speed) for name in OURS)
+    ours = min(median(rows, name, SPEED) for name in OURS)
     far, near = "opengte 100M rows", "opengte 1M rows"
     ratios = {
-        "pairs_vs_interleave": ours / median(rows, "interleave_datasets", speed),
-        "pairs_vs_mapstyle": ours / median(rows, "map-style", speed),
-        "build_pairs_per_cpu_second_over_100k": median(rows, "opengte build", speed) / 1e5,
+        "pairs_vs_interleave": ours / median(rows, "interleave_datasets", SPEED),
+        "pairs_vs_mapstyle": ours / median(rows, "map-style", SPEED),
+        "build_pairs_per_cpu_second_over_100k": median(rows, "opengte build", SPEED) / 1e5,
         "open_100M_second_over_ours": 1 / median(rows, far, "open_seconds"),
         "first_batch_100M_second_over_ours": 1 / median(rows, far, "first_batch_seconds"),
         "memory_100M_300MB_over_ours": 300 / median(rows, far, "process_private_mib"),
@@ -153,14 +154,13 @@ def judged(rows: list[Row]) -> dict[str, object]:
         / median(rows, far, "batch_cpu_seconds"),
     }
     invalid = [
-        f"{peer} ran at {median(rows, peer, speed):,.0f} pairs per CPU second, more than 20 % "
+        f"{peer} ran at {median(rows, peer, SPEED):,.0f} pairs per CPU second, more than 20 % "
         f"below the {known:,.0f} measured before: the machine is too busy"
         for peer, known in MEASURED.items()
-        if median(rows, peer, speed) < 0.8 * known
+        if median(rows, peer, SPEED) < 0.8 * known
     ]
-    rounded = {name: round(ratio, 3) for name, ratio in ratios.items()}
-    return {"ratios": rounded, "goals": GOALS, "invalid": invalid}
+    return ratios, invalid
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
