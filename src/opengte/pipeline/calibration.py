@@ -16,7 +16,7 @@ from opengte.atomic import write_json
 if TYPE_CHECKING:
     from opengte.models.encoder import Encoder
 
-PROBE_TEXTS = 96
+PROBE_TEXTS = 32
 PROBE_WORDS = 70
 PROBE_SECONDS = 4.0
 EMBEDDED_TOKENS = 2_000_000
