@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 PROGRAM = Path(__file__).with_name("rank_program.py")
+PATIENCE = 900.0
+"""Seconds after which ranks are taken to wait for each other for ever, on a busy machine too."""
 
 
 def start_ranks(num_ranks: int, folder: Path, jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -27,15 +30,26 @@ def start_ranks(num_ranks: int, folder: Path, jobs: Sequence[Mapping[str, Any]])
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(PROGRAM), str(folder), json.dumps(list(jobs)), str(num_ranks)]
-    done = subprocess.run(
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        # DeepSpeed compiles an extension; a lock that a killed process left would be waited for.
+        "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
+    }
+    with subprocess.Popen(
         [*command, str(port)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=environment,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+        start_new_session=True,
+    ) as process:
+        try:
+            _, messages = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the ranks, too
+            raise
+    assert process.returncode == 0, messages[-5000:]
 
 
 def relative_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
