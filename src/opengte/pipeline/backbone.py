@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opengte.errors import ConfigError, DataError
+from opengte.errors import ConfigError, DataError, ModelFolderError
 from opengte.model_folder import ModelFolder
 from opengte.pipeline.files import file_marks, find_data
 from opengte.pipeline.stage_configs import BackboneConfig
@@ -46,8 +46,10 @@ def prepare_backbone(
     """
     found = find_model(config.model) if config.init == "pretrained" else None
     if found is not None:
-        if config.shape:
-            check_shape(config, ModelFolder.read(found))
+        if (found / "config.json").is_file():
+            folder_there = ModelFolder.read(found)
+            check_model(folder_there)
+            check_shape(config, folder_there)
         if not config.changes_the_model and not _is_bare(found):
             return found
     target = folder / _fingerprint(config, found, seed)
@@ -59,6 +61,32 @@ def prepare_backbone(
     return target
 
 
+def check_model(folder: ModelFolder) -> None:
+    """Refuse what no stage could use before the first one runs; reads no weight.
+
+    Raises:
+        ModelFolderError: an architecture that we do not build, or a tokenizer with more tokens
+            than the word embedding has rows.
+    """
+    from opengte.models.architectures import architecture_of, clean_config
+
+    if folder.architecture.get("model_type") == "nvembed":
+        return  # nests its config; it is checked when it is loaded
+    config = clean_config(folder.architecture)
+    try:
+        architecture_of(config)
+    except ModelFolderError as error:
+        raise ModelFolderError(error.message, path=folder.path) from error
+    tokens = Tokenizer.from_folder(folder.backbone_path, lower_case=folder.lower_case).vocab_size
+    rows = config.get("vocab_size")
+    if isinstance(rows, int) and tokens > rows:
+        raise ModelFolderError(
+            f"the tokenizer does not match the weights: it has {tokens} tokens, the word "
+            f"embedding {rows} rows",
+            path=folder.path,
+        )
+
+
 def check_shape(config: BackboneConfig, folder: ModelFolder) -> None:
     """Compare the recipe's shape with the model's own config.
 
@@ -68,7 +96,7 @@ def check_shape(config: BackboneConfig, folder: ModelFolder) -> None:
     from opengte.models.architectures import clean_config
 
     real = clean_config(folder.architecture)
-    for key, stated in clean_config(config.shape).items():
+    for key, stated in clean_config(config.shape).items() if config.shape else ():
         if key in real and _plain(real[key]) != _plain(stated):
             raise ConfigError(
                 f"backbone.shape.{key} is {stated!r}, but the model's config.json says "
