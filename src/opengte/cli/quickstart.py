@@ -33,6 +33,22 @@ STAGE_ONE_SHARE = 0.6
     help="Where everything goes. An unfinished run in it goes on.",
 )
 @click.option("--minutes", type=click.FloatRange(min=1), help="Train as long as fits into this.")
+@click.option(
+    "--llm",
+    "llm_url",
+    default=None,
+    metavar="URL",
+    help="Base URL of a chat endpoint that writes more training queries, e.g. http://host/v1.",
+)
+@click.option("--llm-model", default=None, metavar="NAME", help="The model's name there.")
+@click.option("--llm-key-env", default="", metavar="VAR", help="Environment variable with its key.")
+@click.option(
+    "--llm-documents",
+    default=500,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many training documents it writes queries for.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Of every random choice.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key.")
 @click.option("--quiet", is_flag=True, help="Print no progress.")
@@ -42,6 +58,10 @@ def command(
     model: str | None,
     out: Path,
     minutes: float | None,
+    llm_url: str | None,
+    llm_model: str | None,
+    llm_key_env: str,
+    llm_documents: int,
     seed: int | None,
     overrides: tuple[str, ...],
     quiet: bool,
@@ -57,7 +77,11 @@ def command(
     from opengte.pipeline.recipe import load_recipe
 
     prepare_process()
+    if (llm_url is None) != (llm_model is None):
+        raise click.UsageError("--llm URL and --llm-model NAME belong together")
     extra = _changes(data, queries, model, seed)
+    if llm_url is not None and llm_model is not None:
+        extra["stages"].update(_with_llm(llm_url, llm_model, llm_key_env, llm_documents))
     recipe = load_recipe("quickstart", overrides=overrides, extra=extra)
     if minutes is not None:
         tokens = _calibrated(recipe, minutes, out)
@@ -83,6 +107,22 @@ def _changes(
     if seed is not None:
         changes["seed"] = seed
     return changes
+
+
+def _with_llm(url: str, model: str, key_env: str, num_documents: int) -> dict[str, Any]:
+    """Training and mining read what the language model wrote beside the corpus's own pairs."""
+    endpoint = {"http": {"url": url, "api_key_env": key_env}, "model": model}
+    return {
+        "synthesize": {
+            "kind": "synthesize",
+            "pairs": "corpus",
+            "keep_pairs": True,
+            "synthesis": {"max_documents": num_documents},
+            "chat": {"kind": "endpoint", "endpoint": endpoint},
+        },
+        "pretrain": {"pairs": "synthesize"},
+        "mine": {"pairs": "synthesize"},
+    }
 
 
 def _calibrated(recipe: Any, minutes: float, out: Path) -> int:

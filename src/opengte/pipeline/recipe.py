@@ -180,6 +180,9 @@ def recipe_schema() -> dict[str, Any]:
         "type": "string",
         "description": "A bundled recipe or a file that this one changes.",
     }
+    # ``null`` removes a stage, or keeps the place of one that a command turns on.
+    stages = schema["properties"]["stages"]
+    stages["additionalProperties"] = {"anyOf": [stages["additionalProperties"], {"type": "null"}]}
     schema["title"] = "opengte recipe"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema

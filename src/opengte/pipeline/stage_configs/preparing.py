@@ -139,6 +139,7 @@ class SynthesizeStage(Settings):
     Attributes:
         documents: a collection, or None with ``pairs``.
         pairs: a stage whose positives are the documents.
+        keep_pairs: the pairs of that stage are passed on too, before the made ones.
         num_documents, num_pairs: as published.
         model: measures ``synthesis.min_cosine``.
         synthesis: method and checks.
@@ -148,6 +149,7 @@ class SynthesizeStage(Settings):
     kind: Literal["synthesize"]
     documents: str | None = None
     pairs: PairsReference | None = None
+    keep_pairs: bool = False
     num_documents: int | None = Field(default=None, ge=1)
     num_pairs: int | None = Field(default=None, ge=1)
     model: ModelReference | None = None
@@ -159,6 +161,8 @@ class SynthesizeStage(Settings):
     def _reads_one(self) -> SynthesizeStage:
         if self.pairs is not None and self.documents is not None:
             raise ValueError("give documents or pairs, one of the two")
+        if self.keep_pairs and self.pairs is None:
+            raise ValueError("keep_pairs needs pairs: the stage whose pairs are kept")
         if self.synthesis.min_cosine is not None and self.model is None:
             raise ValueError("synthesis.min_cosine needs a model to measure it with")
         return self

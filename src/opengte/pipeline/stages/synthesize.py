@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from opengte.atomic import atomic_folder, write_json
@@ -17,7 +18,7 @@ from opengte.pipeline.pair_sources import TRAIN
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import SynthesizeStage
 from opengte.pipeline.stage_configs.sources import ChatSettings, EndpointChat
-from opengte.records import Document
+from opengte.records import Document, Pair
 from opengte.synthesis.extractive import ExtractiveWriter
 from opengte.synthesis.run import synthesize
 
@@ -43,9 +44,8 @@ def run(config: SynthesizeStage, context: StageContext) -> Mapping[str, Any]:
         )
     kind = config.synthesis.method.kind
     with atomic_folder(context.output) as folder:
-        write_pairs(
-            folder / TRAIN, (replace(pair, kind=pair.kind or kind) for pair in result.pairs)
-        )
+        made = (replace(pair, kind=pair.kind or kind) for pair in result.pairs)
+        write_pairs(folder / TRAIN, chain(_kept(config, context), made))
         write_json(folder / "report.json", report)
     context.console.line(
         f"  {len(result.pairs):,} pairs from {report['num_documents']:,} documents, written by "
@@ -54,6 +54,12 @@ def run(config: SynthesizeStage, context: StageContext) -> Mapping[str, Any]:
     told = ("method", "model", "num_documents", "num_drafts", "num_pairs", "num_failed", "dropped",
             "num_requests", "cost", "cosine_quantiles")  # fmt: skip
     return {name: report[name] for name in told}
+
+
+def _kept(config: SynthesizeStage, context: StageContext) -> Iterator[Pair]:
+    """The pairs that were there before, where they are passed on."""
+    if config.keep_pairs and config.pairs is not None:
+        yield from read_pairs(context.results[config.pairs].output / TRAIN)
 
 
 def open_chat(config: ChatSettings) -> ChatModel:
