@@ -44,7 +44,8 @@ def tiny_recipes() -> list[str]:
 
 def fingerprint(name: str) -> str:
     """Changes when the recipe does, or the files that it reads."""
-    digest = hashlib.sha256(load_recipe(name).to_yaml().encode())
+    settings = load_recipe(name).model_dump(mode="json", exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for file in sorted((ROOT / "examples/data").rglob("*")):
         if file.is_file():
             digest.update(file.read_bytes())
@@ -141,6 +142,9 @@ def table(rows: list[Row]) -> str:
             cells = ["", ""]
         if not row["green"]:
             lines.append("| " + " | ".join([*cells, "failed", "", "", "", ""]) + " |")
+    missing = sorted(set(tiny_recipes()) - {row["recipe"] for row in rows})
+    if missing:
+        lines += ["", "Not measured yet: " + ", ".join(f"`{name}`" for name in missing) + "."]
     return "\n".join(lines) + "\n"
 
 

@@ -71,12 +71,16 @@ class AdamWUpdater:
     def moments(self) -> Iterator[tuple[str, Tensor]]:
         """Whole tensors by name; every rank must ask."""
         for name, parameter in self.parameters.items():
+            if not self.optimizer.state.get(parameter):
+                continue  # a part that no loss of this stage reaches, a sparse head say
             for key in MOMENTS:
                 yield f"{name}/{key}", self._whole(self.optimizer.state[parameter][key])
 
     def load_moments(self, values: Mapping[str, Tensor]) -> None:
         """Put back what ``moments`` gave."""
         for name, parameter in self.parameters.items():
+            if f"{name}/{MOMENTS[0]}" not in values:
+                continue
             state = self.optimizer.state[parameter]
             for key in MOMENTS:
                 like = torch.zeros((), device=parameter.device) if key == "step" else parameter

@@ -36,6 +36,7 @@ from opengte.mining.judging import judge_positives, random_pool
 from opengte.mining.mine import mine_negatives
 from opengte.models.encoder import Encoder
 from opengte.models.merging import merge_linear, merge_slerp
+from opengte.models.reranker import YesNoPrompt, YesNoReranker
 from opengte.models.weights import load_encoder
 from opengte.pipeline.backbone import prepare_backbone
 from opengte.pipeline.recipe import load_recipe
@@ -54,7 +55,7 @@ def stage_of(name: str, stage: str) -> Any:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tokenizer of few words."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    texts = [QUESTION, OTHER, "Represent the question for retrieving code", "Instruct Query"]
+    texts = [QUESTION, OTHER, "Represent the question for retrieving code", "yes no"]
     train_tokenizer(texts * 4, TokenizerConfig(vocab_size=320)).save(folder)
     return folder
 
@@ -268,10 +269,25 @@ def test_qwen3_merges_on_the_arc_and_not_on_the_line(encoder_of: Any) -> None:
     assert lengths[0] > lengths[1]
 
 
-def test_qwen3_reranker_reads_two_words_of_the_vocabulary() -> None:
+def test_qwen3_reranker_hears_the_instruction_and_answers_yes_or_no(encoder_of: Any) -> None:
     stage = stage_of("qwen3-reranker", "rerank")
     assert stage.form == "yes_no"
-    assert stage.instruction
+    encoder = encoder_of("qwen3-reranker-tiny")
+    prompts = YesNoPrompt(before="is it so ", after=" yes or no")
+    asked = {"prompt": prompts, "max_tokens": 128}
+    told = YesNoReranker(
+        encoder.backbone, encoder.tokenizer, instruction=stage.instruction, **asked
+    )
+    untold = YesNoReranker(encoder.backbone, encoder.tokenizer, instruction="", **asked)
+    score, without = (model.score(QUESTION, [OTHER])[0] for model in (told, untold))
+    assert 0 < score < 1
+    assert abs(score - without) > 1e-6
+    turned = YesNoPrompt(before=prompts.before, after=prompts.after, yes="no", no="yes")
+    asked["prompt"] = turned
+    other = YesNoReranker(
+        encoder.backbone, encoder.tokenizer, instruction=stage.instruction, **asked
+    )
+    assert other.score(QUESTION, [OTHER])[0] == pytest.approx(1 - score, abs=1e-5)
 
 
 def refused(rules: Any, folder: Path) -> dict[str, int]:
@@ -449,6 +465,14 @@ def test_e5_freezes_positions_and_distils_beside_contrast() -> None:
     assert value(loss, embedded(**scores)) > value(alone, embedded(**scores)) + 1e-3
     contrast = replace(loss, weights=(0.0, 0.2))
     assert value(loss, embedded(**scores)) > value(contrast, embedded(**scores)) + 1e-3
+
+
+def test_bge_leaves_the_best_candidate_out(tmp_path: Path) -> None:
+    rules = replace(stage_of("bge", "mine").rules, last_rank=20)
+    assert rules.first_rank == 2
+    from_second = refused(rules, tmp_path / "second")["rank_window"]
+    from_first = refused(replace(rules, first_rank=1), tmp_path / "first")["rank_window"]
+    assert from_second == from_first + 24
 
 
 def test_bge_rebuilds_more_than_it_hides_and_merges_two_models() -> None:
