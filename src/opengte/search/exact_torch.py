@@ -182,11 +182,12 @@ class Survivors:
         if num_rows < num_columns:
             products[:, num_rows:] = -torch.inf
         part = slice(first, first + num_queries)
-        groups = self._num_groups(num_columns, torch.isneginf(self._threshold[part]).any())
+        is_first = bool(torch.isneginf(self._threshold[part]).any())
+        groups = self._num_groups(num_columns, is_first)
         grouped = products.view(num_queries, num_columns // groups, groups)
         peaks = grouped.amax(dim=1)
         threshold = self._threshold[part]
-        if torch.isneginf(threshold).any():
+        if is_first:
             threshold = torch.maximum(threshold, self._floor(peaks.float().cpu(), part))
             self._threshold[part] = threshold
         limit = _rounded_down(threshold, products.dtype).to(products.device)
