@@ -8,9 +8,9 @@ from opengte.contracts import Reranker
 from opengte.errors import ConfigError
 from opengte.mining.bm25_teacher import BM25Teacher
 from opengte.mining.teachers import EncoderTeacher, RerankingTeacher, Teacher
-from opengte.pipeline.embedding_cache import CachedEncoder
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import RerankTrainStage, TeacherConfig
+from opengte.search.cached_encoder import CachedEncoder
 
 
 def open_teacher(config: TeacherConfig, context: StageContext, *, first: str | None) -> Teacher:

@@ -25,7 +25,6 @@ from opengte.contracts import TextEncoder
 from opengte.errors import ConfigError
 from opengte.pipeline.backbone import prepare_backbone
 from opengte.pipeline.console import Console, format_seconds
-from opengte.pipeline.embedding_cache import CachedEncoder
 from opengte.pipeline.environment import describe_environment, peak_rss_mb
 from opengte.pipeline.memory import trim
 from opengte.pipeline.recipe import BASE, Recipe
@@ -35,6 +34,7 @@ from opengte.pipeline.stage_configs import (
     split_snapshot,
     stage_references,
 )
+from opengte.search.cached_encoder import CachedEncoder
 
 
 @dataclass(frozen=True)

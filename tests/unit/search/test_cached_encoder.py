@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opengte.pipeline.embedding_cache import CachedEncoder
 from opengte.runtime.hashed import HashEncoder
+from opengte.search.cached_encoder import CachedEncoder
 
 
 class Counting(HashEncoder):
