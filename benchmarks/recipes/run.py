@@ -113,13 +113,20 @@ def gains(stage: dict[str, Any]) -> Iterator[Row]:
         }
 
 
+def interval(gain: Row) -> str:
+    """The difference, with its interval where the task has one (bitext has none)."""
+    if gain["ci95"] is None:
+        return f"{gain['difference']:+.3f}"
+    return f"{gain['difference']:+.3f} [{gain['ci95'][0]:+.3f}, {gain['ci95'][1]:+.3f}]"
+
+
 def describe(row: Row) -> str:
     """One line for the reader of the terminal."""
     if not row["green"]:
         return f"{row['recipe']:28} FAILED after {row['seconds']:.0f} s: {row['error']}"
     parts = [
         f"{gain['on']} {gain['metric']} {gain['baseline']:.3f} -> {gain['value']:.3f} "
-        f"({gain['difference']:+.3f} [{gain['ci95'][0]:+.3f}, {gain['ci95'][1]:+.3f}])"
+        f"({interval(gain)})"
         for gain in row["gains"]
     ]
     return f"{row['recipe']:28} {row['seconds']:5.0f} s  " + "; ".join(parts)
@@ -135,10 +142,8 @@ def table(rows: list[Row]) -> str:
         name = f"`{row['recipe']}`"
         cells = [name, f"{row['cpu_seconds']:.0f}"]
         for gain in row.get("gains", []):
-            low, high = gain["ci95"]
             values = [gain["on"], gain["metric"], f"{gain['baseline']:.3f}", f"{gain['value']:.3f}"]
-            interval = f"{gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-            lines.append("| " + " | ".join([*cells, *values, interval]) + " |")
+            lines.append("| " + " | ".join([*cells, *values, interval(gain)]) + " |")
             cells = ["", ""]
         if not row["green"]:
             lines.append("| " + " | ".join([*cells, "failed", "", "", "", ""]) + " |")
