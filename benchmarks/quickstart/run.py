@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")  # read when torch is imported
+os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 import numpy as np
 

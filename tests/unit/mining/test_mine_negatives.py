@@ -314,7 +314,7 @@ class NotFinite(HashEncoder):
 
 
 def test_teacher_of_another_dimension_is_a_clear_error(tmp_path: Path) -> None:
-    message = r"shape \(2, 32\) for the queries, expected \(2, 64\)"
+    message = r"shape \(2, 32\), expected \(2, 64\), for the queries"
     with pytest.raises(DataError, match=message):
         mine_negatives(make_pairs(2), None, teacher_of(OtherDimension(64)), folder=tmp_path)
 
