@@ -1,4 +1,4 @@
-"""``gte ablate``: a grid over settings and seeds as one command that can be stopped and repeated."""
+"""``gte ablate``: a grid over settings and seeds, one command that can be stopped and repeated."""
 
 from __future__ import annotations
 
