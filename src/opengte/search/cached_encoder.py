@@ -73,7 +73,8 @@ class CachedEncoder:
             check_vectors(found.vectors, len(fresh), dimensions or self.space.dimensions)
             self.num_embedded += len(fresh)
             _write(folder, list(fresh), found)
-            rows.update({key: len(rows) + i for i, key in enumerate(fresh)})
+            num_rows = sum(len(part.vectors) for part in stored)
+            rows.update({key: num_rows + i for i, key in enumerate(fresh)})
             stored.append(found)
         order = [rows[key] for key in keys]
         return Embeddings(
@@ -108,7 +109,13 @@ class CachedEncoder:
 
 
 def _read(folder: Path) -> tuple[dict[bytes, int], list[Embeddings]]:
+    """Row of every text in the shards laid end to end, and the shards.
+
+    Two processes that filled the folder at once may both have stored a text: then either row will
+    do, but both count.
+    """
     rows: dict[bytes, int] = {}
+    num_rows = 0
     stored = []
     for file in sorted(folder.glob("*.npz")):
         try:
@@ -118,14 +125,15 @@ def _read(folder: Path) -> tuple[dict[bytes, int], list[Embeddings]]:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             file.unlink()  # damaged: its texts are embedded anew
             continue
-        for key in keys:
-            rows[key.tobytes()] = len(rows)
+        rows.update({key.tobytes(): num_rows + i for i, key in enumerate(keys)})
+        num_rows += len(keys)
         stored.append(part)
     return rows, stored
 
 
 def _write(folder: Path, keys: Sequence[bytes], found: Embeddings) -> None:
-    number = len(list(folder.glob("*.npz")))
+    # Behind the last, not as many as there are: a damaged one may be gone from among them.
+    number = max((int(file.stem) for file in folder.glob("*.npz")), default=-1) + 1
     with atomic_file(folder / f"{number:05d}.npz") as stream:
         np.savez(
             stream,

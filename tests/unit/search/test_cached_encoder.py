@@ -61,3 +61,30 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
     after = CachedEncoder(encoder, tmp_path).encode(["a", "b"])
     np.testing.assert_array_equal(before, after)
     assert encoder.asked == ["a", "b", "a", "b"]
+
+
+def test_a_text_that_two_processes_stored_moves_no_other(tmp_path: Path) -> None:
+    """Each of two caches saw an empty folder; what the second wrote stands behind the first's."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    CachedEncoder(Counting(), one).encode(["a b", "c d"])
+    CachedEncoder(Counting(), two).encode(["a b", "e f"])
+    (second,) = two.rglob("*.npz")
+    (first,) = one.rglob("*.npz")
+    second.rename(first.with_name("00001.npz"))
+    encoder = Counting()
+    texts = ["e f", "c d", "a b", "g h"]
+    found = CachedEncoder(encoder, one).encode(texts)
+    np.testing.assert_array_equal(found, HashEncoder().encode(texts))
+    assert encoder.asked == ["g h"]
+
+
+def test_what_is_stored_after_a_shard_was_damaged_replaces_no_other(tmp_path: Path) -> None:
+    encoder = Counting()
+    cached = CachedEncoder(encoder, tmp_path)
+    cached.encode(["a b"])
+    cached.encode(["c d"])
+    damaged = min(tmp_path.rglob("*.npz"))
+    damaged.write_bytes(b"junk")
+    cached.encode(["a b"])
+    cached.encode(["c d", "a b"])
+    assert encoder.asked == ["a b", "c d", "a b"]
