@@ -8,7 +8,8 @@ strings, one thread, CPU seconds, every measurement a process of its own, system
 rows. Ratios are medians over the rounds of ours over theirs, ours being the *slower* of two
 mixtures: one source a batch, and all sources mixed row by row as the peers do.
 Ours alone: a shard of a million rows named a hundred times (opening, first batch at step
-10,000,000, memory, cost of a batch), and building from JSONL.
+10,000,000, memory, cost of a batch), and building from JSONL. A million rows are measured in one
+shard and in about a hundred, to tell what the rows cost from what the shards do.
 
 ``--quick`` is one round instead of five. With ``--json`` every measurement is kept beside the
 file, and a turn of ``--minutes`` that ends early goes on by the same command.
@@ -49,7 +50,7 @@ GOALS = {
 MEASURED = {"interleave_datasets": 9_500.0, "map-style": 126_000.0}  # pairs per CPU second
 OURS = ("opengte one_source", "opengte mixed")
 SYSTEMS = ("interleave_datasets", *OURS, "map-style")
-ALONE = ("opengte build", "opengte 1M rows", "opengte 100M rows")
+ALONE = ("opengte build", "opengte 1M rows", "opengte 1M rows, 100 shards", "opengte 100M rows")
 SPEED = "pairs_per_cpu_second"
 
 
@@ -70,6 +71,7 @@ def prepare(folder: Path) -> None:
         for path in paths:
             stream.write(path.read_bytes())
     build_store([whole], folder / "one", num_workers=1, max_shard_bytes=1 << 30)
+    build_store([whole], folder / "pieces", num_workers=1, max_shard_bytes=5 << 20)
     whole.unlink()
     (folder / "hundred" / "shards").mkdir(parents=True)
     manifest = Manifest.read(folder / "one")
@@ -135,14 +137,14 @@ def main() -> int:
 
 def wanted(rounds: int) -> list[Row]:
     """Ours alone first, then the systems in turn."""
-    alone: list[Row] = [{"system": name, "round": 0} for name in ALONE]
+    alone: list[Row] = [{"system": name, "round": i} for i in range(rounds) for name in ALONE]
     return alone + [{"system": name, "round": i} for i in range(rounds) for name in SYSTEMS]
 
 
 def judged(rows: list[Row]) -> tuple[dict[str, float], list[str]]:
     """Ratios, all oriented so that more is better, and what makes the run worthless."""
     ours = min(median(rows, name, SPEED) for name in OURS)
-    far, near = "opengte 100M rows", "opengte 1M rows"
+    near, pieces, far = ALONE[1:]
     ratios = {
         "pairs_vs_interleave": ours / median(rows, "interleave_datasets", SPEED),
         "pairs_vs_mapstyle": ours / median(rows, "map-style", SPEED),
@@ -151,6 +153,8 @@ def judged(rows: list[Row]) -> tuple[dict[str, float], list[str]]:
         "first_batch_100M_second_over_ours": 1 / median(rows, far, "first_batch_seconds"),
         "memory_100M_300MB_over_ours": 300 / median(rows, far, "process_private_mib"),
         "batch_cost_1M_over_100M": median(rows, near, "batch_cpu_seconds")
+        / median(rows, far, "batch_cpu_seconds"),
+        "batch_cost_1M_over_100M_as_many_shards": median(rows, pieces, "batch_cpu_seconds")
         / median(rows, far, "batch_cpu_seconds"),
     }
     invalid = [

@@ -155,6 +155,7 @@ def main() -> None:
         "opengte mixed": lambda: ours(folder, "mixed"),
         "opengte build": lambda: build(folder),
         "opengte 1M rows": lambda: far(folder / "one"),
+        "opengte 1M rows, 100 shards": lambda: far(folder / "pieces"),
         "opengte 100M rows": lambda: far(folder / "hundred"),
     }
     print(json.dumps(systems[what]()))

@@ -52,8 +52,12 @@ def _repeated(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """True where a value occurs anywhere else."""
     ordered = np.sort(values, axis=None)  # several times faster than argsort
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(twice):
-        return np.zeros(values.shape, np.bool_)
-    places = np.minimum(np.searchsorted(twice, values), len(twice) - 1)
-    repeated: NDArray[np.bool_] = twice[places] == values
+    repeated = np.zeros(values.shape, np.bool_)
+    if len(twice):
+        # Few values repeat. A table of their low bits leaves few to look up, and costs one
+        # access each for the others, where a search would branch at random.
+        possible = np.zeros(1 << 16, np.bool_)
+        possible[twice & np.uint64(0xFFFF)] = True
+        doubtful = possible[values & np.uint64(0xFFFF)]
+        repeated[doubtful] = np.isin(values[doubtful], twice)
     return repeated

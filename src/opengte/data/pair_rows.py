@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from opengte.data.text_columns import estimate_tokens, text_hashes
+from opengte.data.text_gather import TextColumns
 from opengte.errors import DataError
 from opengte.records import Pair
 
@@ -129,6 +130,7 @@ class PairRows:
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
         self._batches = list(batches)
         self._columns: dict[tuple[int, str], Any] = {}
+        self._text_columns: dict[str, TextColumns] = {}
         self._starts = np.zeros(len(self._batches) + 1, np.int64)
         np.cumsum([batch.num_rows for batch in self._batches], out=self._starts[1:])
         # The shard of every 2**shift-th row: where to look for the shard of any row.
@@ -163,8 +165,8 @@ class PairRows:
         place = self._place(rows)
         negatives = self._objects("negatives", place, []) if self.has("negatives") else None
         return Rows(
-            self._objects("query", place, ""),
-            self._objects("positive", place, ""),
+            self._texts("query", place),
+            self._texts("positive", place),
             negatives if negatives and any(negatives) else None,
             self._numbers("score", place, np.nan) if self.has("score") else None,
         )
@@ -208,29 +210,29 @@ class PairRows:
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise DataError(f"rows must lie in [0, {len(self)}), got {rows.min()}..{rows.max()}")
         if len(self._batches) <= 1:
-            return _Place([(0, rows)], None)
+            return _Place(len(rows), [(0, rows, np.arange(len(rows)))] if len(rows) else [])
         shard = self._shards_of(rows)
         small = shard.astype(np.int16) if len(self._batches) < 1 << 15 else shard
         order = np.argsort(small, kind="stable")  # of 16 bits: a radix sort
-        ends = np.zeros(len(self._batches) + 1, np.int64)
-        np.cumsum(np.bincount(shard, minlength=len(self._batches)), out=ends[1:])
+        counts = np.bincount(shard, minlength=len(self._batches))
+        ends = np.concatenate([[0], np.cumsum(counts)]).tolist()
         within = (rows - self._starts[shard])[order]
-        parts = [(i, within[ends[i] : ends[i + 1]]) for i in np.flatnonzero(np.diff(ends)).tolist()]
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return _Place(parts, back)
+        spans = [(i, slice(ends[i], ends[i + 1])) for i in np.flatnonzero(counts).tolist()]
+        return _Place(len(rows), [(i, within[span], order[span]) for i, span in spans])
 
     def _origins(self, place: _Place) -> list[str]:
-        origins: list[str] = []
-        for shard, within in place.parts:
+        origins = np.empty(place.num_rows, np.object_)
+        for shard, within, places in place.parts:
             batch = self._batches[shard]
             if "line" in batch.schema.names:
                 file = (batch.schema.metadata or {}).get(ORIGIN_FILE, b"").decode()
                 lines = batch.column("line").take(pa.array(within)).to_pylist()
-                origins += [f"{file}:{line}" for line in lines]
+                origins[places] = [f"{file}:{line}" for line in lines]
+            elif "origin" in batch.schema.names:
+                origins[places] = batch.column("origin").take(pa.array(within)).to_pylist()
             else:
-                origins += self._objects("origin", _Place([(shard, within)], None), "")
-        return origins if place.back is None else [origins[i] for i in place.back.tolist()]
+                origins[places] = ""
+        return list(origins)
 
     def _shards_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         shard = self._marks[rows >> self._shift]
@@ -238,30 +240,34 @@ class PairRows:
             shard = shard + late
         return shard
 
-    def _objects(self, column: str, place: _Place, missing: Any) -> list[Any]:
-        """A column of texts, lists or optional numbers as Python values."""
-        kind = TYPES[column]
-        parts = []
-        for shard, within in place.parts:
-            batch = self._batches[shard]
-            if column in batch.schema.names:
-                parts.append(batch.column(column).take(pa.array(within)))
-            else:
-                parts.append(pa.repeat(pa.scalar(missing, kind), len(within)))
-        if not parts:
-            return []
-        whole = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
-        if place.back is not None:
-            whole = whole.take(pa.array(place.back))
-        values: list[Any] = whole.to_pylist()
+    def _texts(self, column: str, place: _Place) -> list[str]:
+        """A column that every row has."""
+        if column not in self._text_columns:
+            columns = [batch.column(column) for batch in self._batches]
+            self._text_columns[column] = TextColumns(columns)
+        values: list[str] = self._text_columns[column].take(place.num_rows, place.parts).to_pylist()
         return values
 
+    def _objects(self, column: str, place: _Place, missing: Any) -> list[Any]:
+        """A column of texts, lists or optional numbers as Python values."""
+        found = np.empty(place.num_rows, np.object_)
+        for shard, within, places in place.parts:
+            batch = self._batches[shard]
+            if column in batch.schema.names:
+                values = batch.column(column).take(pa.array(within)).to_pylist()
+            else:
+                values = [missing] * len(within)
+            if len(place.parts) == 1:
+                return values
+            # Not found[places] = values: numpy would take a list of lists for a matrix.
+            found[places] = np.fromiter(values, np.object_, len(values))
+        return list(found)
+
     def _numbers(self, column: str, place: _Place, missing: float) -> NDArray[Any]:
-        parts = [self._column(shard, column, missing)[within] for shard, within in place.parts]
-        if not parts:
-            return np.zeros(0, TYPES[column].to_pandas_dtype())
-        whole = np.concatenate(parts)
-        return whole if place.back is None else whole[place.back]
+        found = np.zeros(place.num_rows, TYPES[column].to_pandas_dtype())
+        for shard, within, places in place.parts:
+            found[places] = self._column(shard, column, missing)[within]
+        return found
 
     def _column(self, shard: int, column: str, missing: float) -> NDArray[Any]:
         """One numeric column of one shard; where Arrow allows, a view of its memory."""
@@ -282,10 +288,10 @@ class PairRows:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where K rows lie: (shard, rows within it) shard by shard, and how to put them in order."""
+    """Where K rows lie: of each shard the rows within it, and their places among the K."""
 
-    parts: list[tuple[int, NDArray[np.int64]]]
-    back: NDArray[np.int64] | None
+    num_rows: int
+    parts: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]
 
 
 def _own_buffers(array: pa.Array) -> Iterator[memoryview]:
