@@ -65,8 +65,15 @@ class TextEncoder(Protocol):
         truncate: Truncate = "end",
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """The vectors of ``embed`` alone, (N, D)."""
-        ...
+        """The vectors of ``embed`` alone, (N, D). Who derives from this class has it."""
+        return self.embed(
+            texts,
+            kind=kind,
+            prompt=prompt,
+            dimensions=dimensions,
+            truncate=truncate,
+            progress=progress,
+        ).vectors
 
 
 class SparseEncoder(Protocol):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opengte.atomic import atomic_file
 from opengte.contracts import Progress, StepContext, TextEncoder
@@ -145,7 +144,7 @@ class LightSuite:
             write_results(folder, name, results)
 
 
-class ShardedEncoder:
+class ShardedEncoder(TextEncoder):
     """A ``TextEncoder`` that embeds its share of the texts and takes the rest from other ranks.
 
     Every rank must make the same calls in the same order.
@@ -177,10 +176,6 @@ class ShardedEncoder:
     def space(self) -> EmbeddingSpace:
         """The space of the live encoder."""
         return self._encoder.space
-
-    def encode(self, texts: Sequence[str], **options: Any) -> NDArray[np.float32]:
-        """The vectors of ``embed`` alone."""
-        return self.embed(texts, **options).vectors
 
     def embed(
         self,

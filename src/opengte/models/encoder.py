@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from opengte.contracts import Progress
+from opengte.contracts import Progress, TextEncoder
 from opengte.errors import ConfigError, UserError
 from opengte.models.backbone import Backbone
 from opengte.models.config import EncoderSettings
@@ -38,7 +38,7 @@ CPU_TOKEN_BUDGET = 2048
 GPU_TOKEN_BUDGET = 65_536
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, TextEncoder):
     """A text encoder that can be trained; satisfies ``contracts.TextEncoder``.
 
     Args:
@@ -281,26 +281,6 @@ class Encoder(nn.Module):
                     if progress is not None:
                         progress(done, len(texts))
         return Embeddings(vectors, num_tokens, truncated)
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind | None = None,
-        prompt: str | None = None,
-        dimensions: int | None = None,
-        truncate: Truncate = "end",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """The vectors of ``embed`` alone, (N, D)."""
-        return self.embed(
-            texts,
-            kind=kind,
-            prompt=prompt,
-            dimensions=dimensions,
-            truncate=truncate,
-            progress=progress,
-        ).vectors
 
     def encode_sparse(
         self, texts: Sequence[str], *, kind: Kind | None = None

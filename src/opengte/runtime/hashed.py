@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.contracts import Progress
+from opengte.contracts import Progress, TextEncoder
 from opengte.errors import ConfigError, UserError
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
 
@@ -34,7 +34,7 @@ _NGRAM_WEIGHT = 0.5
 _FEATURES_KEPT = 100_000
 
 
-class HashEncoder:
+class HashEncoder(TextEncoder):
     """A deterministic ``TextEncoder`` that needs no weights.
 
     Args:
@@ -67,7 +67,7 @@ class HashEncoder:
             )
         self._salt = f"{_ALGORITHM}/{seed}/".encode()
         self._features: dict[str, tuple[NDArray[np.intp], NDArray[np.float32]]] = {}
-        self.space = EmbeddingSpace(
+        self._space = EmbeddingSpace(
             model="hash-encoder",
             revision=hashlib.sha256(self._salt).hexdigest(),
             pooling="sum",
@@ -78,6 +78,11 @@ class HashEncoder:
             document_prompt=document_prompt,
             matryoshka_dimensions=tuple(matryoshka_dimensions),
         )
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space its vectors live in."""
+        return self._space
 
     def embed(
         self,
@@ -102,26 +107,6 @@ class HashEncoder:
             if progress is not None:
                 progress(row + 1, len(texts))
         return Embeddings(_normalised(vectors[:, :size]), num_tokens, truncated)
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind | None = None,
-        prompt: str | None = None,
-        dimensions: int | None = None,
-        truncate: Truncate = "end",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """The vectors of ``embed`` alone, (N, D)."""
-        return self.embed(
-            texts,
-            kind=kind,
-            prompt=prompt,
-            dimensions=dimensions,
-            truncate=truncate,
-            progress=progress,
-        ).vectors
 
     def _checked_dimensions(self, dimensions: int | None) -> int:
         known = self.space.matryoshka_dimensions

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.contracts import Progress
+from opengte.contracts import Progress, TextEncoder
 from opengte.errors import ConfigError, EndpointError
 from opengte.http_client import Clock, HttpConfig, JsonEndpoint, StatusError
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
@@ -70,7 +70,7 @@ class HttpEncoderConfig:
                 raise ConfigError(f"{name} must be >= 1, got {getattr(self, name)}")
 
 
-class HttpEncoder:
+class HttpEncoder(TextEncoder):
     """A ``TextEncoder`` whose vectors come over HTTP.
 
     Args:
@@ -133,26 +133,6 @@ class HttpEncoder:
             num_tokens=np.concatenate([np.empty(0, np.int64), *(p.num_tokens for p in parts)]),
             truncated=np.concatenate([np.empty(0, np.bool_), *(p.truncated for p in parts)]),
         )
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind | None = None,
-        prompt: str | None = None,
-        dimensions: int | None = None,
-        truncate: Truncate = "end",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """The vectors of ``embed`` alone, (N, D)."""
-        return self.embed(
-            texts,
-            kind=kind,
-            prompt=prompt,
-            dimensions=dimensions,
-            truncate=truncate,
-            progress=progress,
-        ).vectors
 
     def close(self) -> None:
         """Give the connections back."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.contracts import Progress
+from opengte.contracts import Progress, TextEncoder
 from opengte.errors import ConfigError, ModelFolderError, OpenGTEError, UserError
 from opengte.model_folder import ModelFolder
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
@@ -35,7 +35,7 @@ WINDOW_TEXTS = 8192
 """So many texts are tokenised and sorted by length at a time."""
 
 
-class OnnxEncoder:
+class OnnxEncoder(TextEncoder):
     """A ``TextEncoder`` on ONNX Runtime, processor only.
 
     A text's vector does not depend on its neighbours beyond rounding (about 1e-7), nor on the
@@ -116,26 +116,6 @@ class OnnxEncoder:
                     progress(done, len(texts))
         _refuse_broken(vectors)
         return Embeddings(vectors, num_tokens, truncated)
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind | None = None,
-        prompt: str | None = None,
-        dimensions: int | None = None,
-        truncate: Truncate = "end",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """The vectors of ``embed`` alone, (N, D)."""
-        return self.embed(
-            texts,
-            kind=kind,
-            prompt=prompt,
-            dimensions=dimensions,
-            truncate=truncate,
-            progress=progress,
-        ).vectors
 
     def _tokenize(
         self, texts: Sequence[str], front: str, kind: Kind | None, truncate: Truncate, first: int

@@ -20,7 +20,7 @@ from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
 from opengte.search.embedding_shards import check_vectors
 
 
-class CachedEncoder:
+class CachedEncoder(TextEncoder):
     """A ``TextEncoder`` that asks another one only for texts it has not seen.
 
     Args:
@@ -86,26 +86,6 @@ class CachedEncoder:
             if stored
             else np.zeros(0, np.bool_),
         )
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind | None = None,
-        prompt: str | None = None,
-        dimensions: int | None = None,
-        truncate: Truncate = "end",
-        progress: Progress | None = None,
-    ) -> NDArray[np.float32]:
-        """The vectors of ``embed`` alone."""
-        return self.embed(
-            texts,
-            kind=kind,
-            prompt=prompt,
-            dimensions=dimensions,
-            truncate=truncate,
-            progress=progress,
-        ).vectors
 
 
 def _read(folder: Path) -> tuple[dict[bytes, int], list[Embeddings]]:
