@@ -12,10 +12,10 @@ from opengte.cli.options import backend_option, json_option, max_tokens_option, 
 
 if TYPE_CHECKING:
     from opengte.contracts import TextEncoder
-    from opengte.evaluation.marks import TrainingManifest
     from opengte.evaluation.published_scores import Comparison
     from opengte.evaluation.results import EvaluationRun, TaskResult
     from opengte.evaluation.tasks import Task
+    from opengte.evaluation.training_manifest import TrainingManifest
     from opengte.pipeline.console import Console
 
 
@@ -114,19 +114,26 @@ def command(
         assert benchmark is not None
         assert out is not None
         results = fetch_and_measure(encoder, benchmark, manifest, out / "mteb")
-    for line in summary_lines(results, benchmark=benchmark or ""):
+    unknown = () if manifest is None else tuple(sorted(manifest.unknown_starts))
+    for line in summary_lines(results, benchmark=benchmark or "", unknown_starts=unknown):
         click.echo(line)
     run = EvaluationRun(
         model=name or model,
         results={result.key: result for result in results},
         seed=seed,
         benchmark=benchmark or "",
+        unknown_starts=unknown,
     )
     published = tell_published(results, name or encoder.space.model) if compare else None
     if json_file is not None:
         write_json_file(json_file, run, published)
     if out is not None:
-        write_results(out, run.model, results, seed=seed, benchmark=run.benchmark)
+        write_results(
+            *(out, run.model, results),
+            seed=seed,
+            benchmark=run.benchmark,
+            unknown_starts=unknown,
+        )
         if loaded:
             write_mteb_files(out / "mteb", encoder.space, results)
     if page is not None:
@@ -139,10 +146,10 @@ def command(
 
 def read_manifest(model: str, trained_on: Sequence[Path]) -> TrainingManifest | None:
     """What the model was trained on: as given, else as its own folder says; None if neither."""
-    from opengte.evaluation.marks import TrainingManifest
+    from opengte.evaluation.training_manifest import TRAINING_MANIFEST, TrainingManifest
 
-    own = Path(model) / "training_manifest.json"
     if not trained_on:
+        own = Path(model) / TRAINING_MANIFEST
         return TrainingManifest.load(model) if own.is_file() else None
     return TrainingManifest.union([manifest_of(path) for path in trained_on])
 
@@ -152,15 +159,19 @@ def manifest_of(path: Path) -> TrainingManifest:
     from opengte.data.manifest import MANIFEST
     from opengte.data.readers import read_pairs
     from opengte.data.store import PairStore
-    from opengte.evaluation.marks import TrainingManifest
+    from opengte.evaluation.training_manifest import (
+        TRAINING_MANIFEST,
+        TrainingManifest,
+        dataset_name,
+    )
 
-    if (path / "training_manifest.json").is_file():
+    if (path / TRAINING_MANIFEST).is_file():
         return TrainingManifest.load(path)
     if (path / MANIFEST).is_file():
         store = PairStore(path)
         pairs = (pair for name in store.names for pair in store.pairs(name))
         return TrainingManifest.from_pairs(pairs, datasets=store.names)
-    return TrainingManifest.from_pairs(read_pairs(path), datasets=[path.name.partition(".")[0]])
+    return TrainingManifest.from_pairs(read_pairs(path), datasets=[dataset_name(path)])
 
 
 def measure(
@@ -231,7 +242,13 @@ def write_json_file(path: Path, run: EvaluationRun, published: list[Comparison] 
     from opengte.atomic import write_json
     from opengte.evaluation.results import results_json
 
-    content = results_json(run.model, run.results.values(), seed=run.seed, benchmark=run.benchmark)
+    content = results_json(
+        run.model,
+        run.results.values(),
+        seed=run.seed,
+        benchmark=run.benchmark,
+        unknown_starts=run.unknown_starts,
+    )
     if published is not None:
         content["published"] = [
             {

@@ -14,6 +14,7 @@ import click
 @click.option("--max-tokens", type=click.IntRange(min=2), default=None, help="Longest input.")
 def command(model: str, target: str, out: Path, max_tokens: int | None) -> None:
     """Export MODEL, a folder or a name; nothing is left behind if the vectors differ."""
+    from opengte.evaluation.training_manifest import TrainingManifest
     from opengte.export.onnx import export_onnx
     from opengte.loading import find_model
     from opengte.models.weights import load_encoder
@@ -22,6 +23,9 @@ def command(model: str, target: str, out: Path, max_tokens: int | None) -> None:
     prepare_process()
     encoder = load_encoder(find_model(model), max_tokens=max_tokens, dtype="float32")
     parity = export_onnx(encoder, out)
+    learned = TrainingManifest.of_model(find_model(model), name=model)
+    if learned.says_something:
+        learned.save(out)
     click.echo(
         f"{out}: {target}, largest difference {parity.max_abs_difference:.1e}, least cosine "
         f"{parity.min_cosine:.7f} on {parity.num_texts} texts"

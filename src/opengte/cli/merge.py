@@ -20,6 +20,7 @@ import click
 def command(models: tuple[str, ...], weights: tuple[float, ...], out: Path) -> None:
     """The weighted mean of the weights of MODELS (two or more)."""
     from opengte.errors import ConfigError
+    from opengte.evaluation.training_manifest import TrainingManifest
     from opengte.loading import find_model
     from opengte.models.merging import merge_linear
     from opengte.models.weights import load_encoder, save_encoder
@@ -33,6 +34,9 @@ def command(models: tuple[str, ...], weights: tuple[float, ...], out: Path) -> N
         raise ConfigError("the weights must sum to more than 0")
     encoders = [load_encoder(find_model(name)) for name in models]
     save_encoder(merge_linear(encoders, [share / sum(shares) for share in shares]), out)
+    learned = [TrainingManifest.of_model(find_model(name), name=name) for name in models]
+    if (whole := TrainingManifest.union(learned)).says_something:
+        whole.save(out)
     click.echo(
         f"{out}: "
         + " + ".join(f"{s / sum(shares):.3g} {m}" for s, m in zip(shares, models, strict=True))

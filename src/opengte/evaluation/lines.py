@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from opengte.evaluation.comparison import TaskComparison
-from opengte.evaluation.marks import IN_DOMAIN, LEAKED
+from opengte.evaluation.marks import IN_DOMAIN, LEAKED, ZERO_SHOT
 from opengte.evaluation.published_scores import Comparison, benchmark_tasks, published_name
 from opengte.evaluation.results import TaskResult
 
@@ -25,7 +25,9 @@ def result_line(result: TaskResult) -> str:
     return f"{line}  {result.mark}" if result.mark else line
 
 
-def summary_lines(results: Sequence[TaskResult], *, benchmark: str = "") -> list[str]:
+def summary_lines(
+    results: Sequence[TaskResult], *, benchmark: str = "", unknown_starts: Sequence[str] = ()
+) -> list[str]:
     """The mean over tasks that were not trained on, and how much of a benchmark this is."""
     lines = []
     dense = [result for result in results if result.retriever in ("", "dense")]
@@ -38,6 +40,11 @@ def summary_lines(results: Sequence[TaskResult], *, benchmark: str = "") -> list
     scopes = sorted({r.interval_scope for r in results if r.interval_scope != "none"})
     if scopes:
         lines.append(f"intervals: 95 %, drawn from {'; '.join(scopes)}")
+    if unknown_starts and any(result.mark == ZERO_SHOT for result in results):
+        lines.append(
+            f"zero-shot as far as is known: what {', '.join(unknown_starts)} had been trained on "
+            "before stands in no manifest"
+        )
     if benchmark:
         lines += _benchmark_lines(dense, benchmark)
     return lines

@@ -9,7 +9,7 @@ single queries lie beside it, in ``per_query/NAME.json``. Scores are fractions.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,8 @@ class EvaluationRun:
         seed: of the training, where the model is one of several seeds.
         benchmark: the version of a benchmark that was run; empty for single tasks.
         path: where it was read.
+        unknown_starts: models it was trained on from whose own training data nobody knows, so that
+            ``zero-shot`` speaks of the training since.
     """
 
     model: str
@@ -148,10 +150,16 @@ class EvaluationRun:
     seed: int | None = None
     benchmark: str = ""
     path: Path | None = None
+    unknown_starts: tuple[str, ...] = ()
 
 
 def results_json(
-    model: str, results: Iterable[TaskResult], *, seed: int | None = None, benchmark: str = ""
+    model: str,
+    results: Iterable[TaskResult],
+    *,
+    seed: int | None = None,
+    benchmark: str = "",
+    unknown_starts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of ``results.json``."""
     facts: dict[str, Any] = {"model": model}
@@ -159,6 +167,8 @@ def results_json(
         facts["seed"] = seed
     if benchmark:
         facts["benchmark"] = benchmark
+    if unknown_starts:
+        facts["unknown_starts"] = list(unknown_starts)
     return {**facts, "tasks": {result.key: result.to_json() for result in results}}
 
 
@@ -169,6 +179,7 @@ def write_results(
     *,
     seed: int | None = None,
     benchmark: str = "",
+    unknown_starts: Sequence[str] = (),
 ) -> Path:
     """Write results to a ``.json`` file, or to a folder together with the values of single items.
 
@@ -178,12 +189,15 @@ def write_results(
         results: one a task and retriever.
         seed: of the model's training, where it is one of several.
         benchmark: the version of a benchmark that these tasks make up.
+        unknown_starts: as in ``EvaluationRun``.
 
     Returns:
         The file of results.
     """
     path, results = Path(path), list(results)
-    content = results_json(model, results, seed=seed, benchmark=benchmark)
+    content = results_json(
+        model, results, seed=seed, benchmark=benchmark, unknown_starts=unknown_starts
+    )
     if path.suffix == ".json":
         write_json(path, content)
         return path
@@ -214,6 +228,7 @@ def read_run(path: str | Path) -> EvaluationRun:
             seed=content.get("seed"),
             benchmark=content.get("benchmark", ""),
             path=file,
+            unknown_starts=tuple(map(str, content.get("unknown_starts", ()))),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"no results of an evaluation: {error!r} is wrong", path=file) from error

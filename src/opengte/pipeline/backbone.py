@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opengte.errors import ConfigError, DataError, ModelFolderError
+from opengte.evaluation.training_manifest import TrainingManifest
 from opengte.model_folder import ModelFolder
 from opengte.pipeline.files import file_marks, find_data
 from opengte.pipeline.stage_configs import BackboneConfig
@@ -58,6 +59,12 @@ def prepare_backbone(
 
         encoder = _new(config, seed, find_model) if found is None else _opened(config, found)
         save_encoder(_changed(encoder, config, seed), target)
+    # A model made from nothing has learned nothing, which is worth saying.
+    before = TrainingManifest()
+    if found is not None:
+        before = TrainingManifest.of_model(found, name=config.model)
+    if before.says_something:
+        before.save(target)
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from opengte.errors import DataError
 from opengte.evaluation.comparison import compare_systems
 from opengte.evaluation.evaluate import evaluate
 from opengte.evaluation.load_task import load_task
+from opengte.evaluation.marks import mark_task
 from opengte.evaluation.results import EvaluationRun, TaskResult
 from opengte.evaluation.tasks import ClassificationTask
+from opengte.evaluation.training_manifest import TrainingManifest
 from opengte.metrics.bootstrap import Interval, paired_difference
 from opengte.pipeline.files import find_data
 from opengte.pipeline.measure import PerQuery
@@ -21,18 +24,27 @@ from opengte.pipeline.stage_configs import EvaluateStage
 from opengte.pipeline.zero_shot import measure_zero_shot
 
 
-def measure_tasks(config: EvaluateStage, encoder: TextEncoder, name: str) -> EvaluationRun:
-    """Every task of the stage, by each of its retrievers."""
+def measure_tasks(
+    config: EvaluateStage,
+    encoder: TextEncoder,
+    name: str,
+    *,
+    manifest: TrainingManifest | None = None,
+) -> EvaluationRun:
+    """Every task of the stage, by each of its retrievers, marked where a manifest says enough."""
     results: dict[str, TaskResult] = {}
     for path in config.tasks:
         task = load_task(find_data(path))
+        mark = ""
+        if manifest is not None and manifest.says_something:
+            mark = mark_task(task, manifest)[0]
         if config.zero_shot and isinstance(task, ClassificationTask):
             found = measure_zero_shot(task, encoder)
-            results[found.key] = found
+            results[found.key] = replace(found, mark=mark)
             continue
         found = evaluate(encoder, task, retrievers=_retrievers(config))
         for one in found.by_retriever.values() or (found,):
-            results[one.key] = one
+            results[one.key] = replace(one, mark=mark)
     return EvaluationRun(model=name, results=results)
 
 

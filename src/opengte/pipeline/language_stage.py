@@ -17,6 +17,7 @@ from opengte.pipeline.memory import TrimMemory
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs.learning import TextLearning
 from opengte.pipeline.texts import open_texts
+from opengte.pipeline.trained_on import learned_texts, write_manifest
 from opengte.records import Batch
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def train_on_texts(
     )
     after = held_out_losses(objective, model, texts.held_out)
     save(encoder, model)
+    paths = [source.path for source in config.texts.values()]
+    write_manifest(learned_texts(texts.mixture.sources, paths), config.model, context)
     held_out = compare_losses(before, after)
     context.console.line(
         f"  held-out loss {held_out['before']:.4f} -> {held_out['after']:.4f} nats, difference "

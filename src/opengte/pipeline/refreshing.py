@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ class Refreshing:
     Attributes:
         batches: with the newest negatives that are valid.
         callback: replaces them.
+        candidates: the documents that new ones come from.
     """
 
     batches: BatchSource
     callback: TrainingCallback
+    candidates: Sequence[str]
 
 
 def open_refreshing(
@@ -67,7 +70,8 @@ def open_refreshing(
             config.refresh.remine,
             known_pairs=mined.known_pairs,
         )
-    return Refreshing(RefreshedBatches(batches, mined.result, folder), callback)
+    batches = RefreshedBatches(batches, mined.result, folder)
+    return Refreshing(batches, callback, mined.texts)
 
 
 def refresh_facts(metrics: Path) -> dict[str, Any]:

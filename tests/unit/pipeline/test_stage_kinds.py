@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from opengte.data.readers import read_pairs
+from opengte.evaluation.training_manifest import TrainingManifest
 from opengte.loading import load
 from opengte.pipeline.runner import StageResult, snapshot_folder
 
@@ -137,6 +138,44 @@ def test_a_source_s_prompt_follows_its_pairs_through_the_split(ran, tiny_model, 
     pairs = list(read_pairs(ran[1]["data"].output / "train.jsonl"))
     per_row = np.mean([len(p.query.split()) + len(p.positive.split()) + 6 for p in pairs])
     assert tokens == pytest.approx(16 * (per_row + 3 * 2), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("stage", "datasets"),
+    [
+        ("longer", {"notes", "texts"}),
+        ("retro", {"notes", "texts"}),
+        ("learned", {"topics", "pairs"}),
+        ("refreshed", {"topics", "pairs"}),
+        ("merged", {"topics", "pairs"}),
+        ("mixed", {"topics", "pairs"}),
+        ("rerank", {"topics", "pairs"}),
+        ("margins", {"topics", "pairs"}),
+        ("copied", {"topics", "pairs"}),
+        ("classes", {"topics", "pairs", "labelled"}),
+        ("nli", {"topics", "pairs", "sentences"}),
+        ("folder", {"topics", "pairs"}),
+    ],
+)
+def test_every_model_says_what_it_was_trained_on(ran, tiny_model, stage, datasets):
+    manifest = TrainingManifest.load(ran[1][stage].output)
+    assert manifest.datasets == datasets
+    assert manifest.unknown_starts == {tiny_model.name}
+    if datasets == {"topics", "pairs"}:
+        train = list(read_pairs(ran[1]["data"].output / "train.jsonl"))
+        held = (ran[1]["data"].output / "test" / "queries.jsonl").read_text().splitlines()
+        assert manifest.has_pairs([(pair.query, pair.positive) for pair in train]).all()
+        assert not manifest.has_texts([json.loads(line)["text"] for line in held]).any()
+
+
+def test_a_kept_moment_says_it_too_and_a_texts_number_is_no_text(ran):
+    snapshot = TrainingManifest.load(snapshot_folder(ran[0], "learned", 0.5))
+    whole = TrainingManifest.load(ran[1]["learned"].output)
+    assert np.array_equal(snapshot.texts, whole.texts)
+    texts = TrainingManifest.load(ran[1]["longer"].output)
+    assert len(texts.pairs) == 0
+    assert not texts.has_texts(["text 1 of notes"]).any()
+    assert 60 < len(texts.texts) <= 80 - 8 + 8  # held out: other eight in each of the two stages
 
 
 def test_contrastive_training_gains_on_the_held_out_searches(ran):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opengte.errors import ConfigError
+from opengte.evaluation.training_manifest import TrainingManifest, dataset_name
 from opengte.metrics.bootstrap import clustered_interval, paired_difference
 from opengte.pipeline.files import file_marks, find_data
 from opengte.pipeline.labelled import LabelledBatches, LabelledRows, number_labels, read_labelled
@@ -22,6 +23,8 @@ from opengte.pipeline.learning import (
 from opengte.pipeline.memory import TrimMemory
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import ClassifyTrainStage
+from opengte.pipeline.trained_on import write_manifest
+from opengte.records import Pair
 
 if TYPE_CHECKING:
     from opengte.models.classifier import EmbeddingClassifier
@@ -82,6 +85,7 @@ def run(config: ClassifyTrainStage, context: StageContext) -> Mapping[str, Any]:
     measured = _measure(encoder, classifier, train, test, labels)
     save_encoder(encoder, context.output)
     classifier.save(context.output / CLASSIFIER)
+    write_manifest(_learned(train, config), config.model, context)
     low, high = measured["ci95"]
     context.console.line(
         f"  held-out accuracy {measured['accuracy']:.4f}, against {measured['largest_class']:.4f} "
@@ -98,6 +102,14 @@ def run(config: ClassifyTrainStage, context: StageContext) -> Mapping[str, Any]:
 def external_inputs(config: ClassifyTrainStage) -> Any:
     """What changes when the data do."""
     return file_marks([config.data])
+
+
+def _learned(rows: LabelledRows, config: ClassifyTrainStage) -> TrainingManifest:
+    names = [dataset_name(config.data)] if config.data is not None else []
+    if config.inputs == "pair":
+        pairs = map(Pair, rows.first, rows.second)
+        return TrainingManifest.from_pairs(pairs, datasets=names)
+    return TrainingManifest.from_texts(rows.first, datasets=names)
 
 
 def _measure(

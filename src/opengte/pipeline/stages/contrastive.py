@@ -8,6 +8,7 @@ from typing import Any
 
 from opengte.contracts import TrainingCallback
 from opengte.data.mixture import Mixture
+from opengte.evaluation.training_manifest import TrainingManifest
 from opengte.pipeline.learning import open_encoder, resolve_steps, tell_shares, training_facts
 from opengte.pipeline.memory import TrimMemory
 from opengte.pipeline.pair_sources import count_rows, open_sources
@@ -15,6 +16,7 @@ from opengte.pipeline.refreshing import open_refreshing, refresh_facts
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.snapshots import KeepSnapshots
 from opengte.pipeline.stage_configs import ContrastiveStage
+from opengte.pipeline.trained_on import learned_pairs, write_manifest
 
 
 def run(config: ContrastiveStage, context: StageContext) -> Mapping[str, Any]:
@@ -55,6 +57,11 @@ def run(config: ContrastiveStage, context: StageContext) -> Mapping[str, Any]:
         progress=context.console.progress("training", unit="steps"),
     )
     save_encoder(encoder, context.output)
+    learned = learned_pairs(sources, config, context)
+    if refreshing is not None:
+        candidates = TrainingManifest.from_texts(refreshing.candidates)
+        learned = TrainingManifest.union([learned, candidates])
+    write_manifest(learned, config.model, context, snapshots=config.snapshots)
     facts = training_facts(result, context.work / "training")
     if refreshing is not None:
         facts["refreshed"] = refresh_facts(context.work / "training" / "metrics.jsonl")

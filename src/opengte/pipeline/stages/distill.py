@@ -30,6 +30,7 @@ from opengte.pipeline.teacher_labels import (
     label_similarities,
     make_labels,
 )
+from opengte.pipeline.trained_on import learned_pairs, write_manifest
 from opengte.records import Pair
 from opengte.training.teacher_columns import Teach
 
@@ -93,6 +94,8 @@ def run(config: DistillStage, context: StageContext) -> Mapping[str, Any]:
         progress=context.console.progress("training", unit="steps"),
     )
     save_encoder(encoder, context.output)
+    learned = learned_pairs(sources, config, context)
+    write_manifest(learned, config.model, context, snapshots=config.snapshots)
     return {
         **training_facts(result, context.work / "training"),
         "shares": shares,

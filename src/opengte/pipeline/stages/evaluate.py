@@ -21,6 +21,7 @@ from opengte.pipeline.measure_reranker import measure_reranker
 from opengte.pipeline.rankers import open_reranker
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import EvaluateStage
+from opengte.pipeline.trained_on import learned_before
 
 KEPT_HITS = 5
 
@@ -62,7 +63,8 @@ def run(config: EvaluateStage, context: StageContext) -> Mapping[str, Any]:
         )
         details["general"] = {"per_query": measured.per_query["dense"]}
     if config.tasks:
-        found = measure_tasks(config, encoder, config.model)
+        learned = learned_before(config.model, context)
+        found = measure_tasks(config, encoder, config.model, manifest=learned)
         results["tasks"] = results_json(config.model, found.results.values())["tasks"]
         if baseline is not None:
             other = measure_tasks(config, baseline, str(config.baseline))
@@ -145,7 +147,8 @@ def _tell(results: Mapping[str, Any], context: StageContext) -> None:
             f"nDCG@10 {row['ndcg@10']:.4f}  recall@10 {row['recall@10']:.4f}"
         )
     for name, task in results.get("tasks", {}).items():
-        context.console.line(f"  {name}: {task['main_metric']} {task['main_score']:.4f}")
+        mark = f"  {task['mark']}" if "mark" in task else ""
+        context.console.line(f"  {name}: {task['main_metric']} {task['main_score']:.4f}{mark}")
     for name, row in results["differences"].items():
         context.console.line("  " + difference_line(name, row, results))
     general = results["slices"].get("general")

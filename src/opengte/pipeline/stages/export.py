@@ -10,6 +10,7 @@ import numpy as np
 
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import ExportStage
+from opengte.pipeline.trained_on import carry_manifests
 
 CHECK_TEXTS = ("a short text", "def add(a, b):\n    return a + b", "GTE " * 40)
 
@@ -25,6 +26,7 @@ def run(config: ExportStage, context: StageContext) -> Mapping[str, Any]:
         context.model_folder(config.model), max_tokens=context.backbone.max_tokens, dtype="float32"
     )
     parity = asdict(export_onnx(encoder, context.output))
+    carry_manifests([config.model], context)
     context.console.line(
         f"  {config.format}: largest difference {parity['max_abs_difference']:.1e}, "
         f"least cosine {parity['min_cosine']:.7f}"
@@ -39,6 +41,7 @@ def _write_folder(config: ExportStage, context: StageContext) -> Mapping[str, An
     folder = context.model_folder(config.model)
     encoder = load_encoder(folder, max_tokens=context.backbone.max_tokens, dtype="float32")
     save_encoder(encoder, context.output)
+    carry_manifests([config.model], context)
     again = load_encoder(context.output, dtype="float32")
     difference = float(np.abs(again.encode(CHECK_TEXTS) - encoder.encode(CHECK_TEXTS)).max())
     context.console.line(f"  {config.format}: largest difference {difference:.1e}")

@@ -17,6 +17,7 @@ from opengte.pipeline.measure import HeldOutSet, measure
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import MergeStage
 from opengte.pipeline.stages.evaluate import general_slice
+from opengte.pipeline.trained_on import carry_manifests
 
 if TYPE_CHECKING:
     from opengte.models.encoder import Encoder
@@ -39,6 +40,7 @@ def _mix(config: MergeStage, context: StageContext) -> Mapping[str, Any]:
     between = angles(encoders[0], encoders[-1])
     merge = merge_slerp if config.method == "slerp" else merge_linear
     save_encoder(merge(encoders, shares), context.output)
+    carry_manifests(config.models, context)
     told = ", ".join(f"{n} {s:.0%}" for n, s in zip(config.models, shares, strict=True))
     context.console.line(
         f"  {config.method}: {told}; first and last lie {between.largest:.4f} rad apart at most"
@@ -79,6 +81,8 @@ def _select(config: MergeStage, context: StageContext) -> Mapping[str, Any]:
             kept = row
             break
     save_encoder(make(kept["model"], kept["weight"]), context.output)
+    made_of = {kept["model"]} if kept["weight"] == 1.0 else {kept["model"], config.anchor}
+    carry_manifests(made_of, context)
     context.console.line(
         f"  kept: {kept['model']} x {kept['weight']:g}; general MRR@10 "
         f"{anchor['general']:.4f} -> {kept['general']:.4f}"

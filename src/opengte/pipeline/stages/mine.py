@@ -38,6 +38,13 @@ class Mined:
     corpus: Sequence[Document] | None
     known_pairs: Sequence[Pair]
 
+    @property
+    def texts(self) -> list[str]:
+        """The documents that were searched."""
+        if self.corpus is not None:
+            return [document.full_text for document in self.corpus]
+        return list(dict.fromkeys(pair.positive for pair in self.known_pairs))
+
 
 def run(config: MineStage, context: StageContext) -> Mapping[str, Any]:
     """Rank the documents for a draw of the pairs' queries."""
@@ -104,11 +111,7 @@ def _with_random(
     pairs: Sequence[Pair], mined: Mined, number: int, seed: int
 ) -> tuple[list[Pair], int]:
     """Further negatives from anywhere in the corpus, none of them an answer of the query."""
-    texts = (
-        [document.full_text for document in mined.corpus]
-        if mined.corpus is not None
-        else list(dict.fromkeys(pair.positive for pair in mined.known_pairs))
-    )
+    texts = mined.texts
     answers: dict[str, set[str]] = {}
     for pair in mined.known_pairs:
         answers.setdefault(pair.query, set()).add(pair.positive)

@@ -20,6 +20,7 @@ from opengte.pipeline.pair_sources import count_rows, open_sources
 from opengte.pipeline.recipe import BASE
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import RerankTrainStage
+from opengte.pipeline.trained_on import learned_pairs, write_manifest
 
 if TYPE_CHECKING:
     from opengte.models.cross_encoder import CrossEncoder
@@ -69,6 +70,7 @@ def run(config: RerankTrainStage, context: StageContext) -> Mapping[str, Any]:
         progress=context.console.progress("training", unit="steps"),
     )
     _save(model, config, context)
+    write_manifest(learned_pairs(sources, config, context), config.model, context)
     return {
         **training_facts(result, context.work / "training"),
         "form": config.form,

@@ -1,0 +1,95 @@
+"""A training stage's data and its start model -> a training manifest beside the model it made.
+
+``gte evaluate`` reads it there and tells zero-shot scores from others. All rows that a stage could
+draw from are named, also where it stopped before it had seen each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from opengte.data.sources import Source
+from opengte.evaluation.training_manifest import TrainingManifest, dataset_name
+from opengte.pipeline.pair_sources import source_settings
+from opengte.pipeline.recipe import BASE
+from opengte.pipeline.runner import StageContext, snapshot_folder
+from opengte.pipeline.stage_configs import split_snapshot
+from opengte.pipeline.stage_configs.preparing import FromPairs
+from opengte.records import Pair
+
+
+def write_manifest(
+    own: TrainingManifest, model: str, context: StageContext, *, snapshots: Sequence[float] = ()
+) -> None:
+    """Write what a stage's model has learned from, here and before, beside the model.
+
+    Args:
+        own: what this stage taught it.
+        model: reference of the one that the stage started from.
+        context: of the stage; its output is there.
+        snapshots: shares of the run at which the model was kept as well.
+    """
+    whole = TrainingManifest.union([learned_before(model, context), own])
+    whole.save(context.output)
+    for share in snapshots:
+        folder = snapshot_folder(context.run_folder, context.name, share)
+        if folder.is_dir():
+            whole.save(folder)
+
+
+def carry_manifests(models: Iterable[str], context: StageContext) -> None:
+    """Write beside the stage's output all that the models it was made of have learned from.
+
+    Nothing is written where none of them knows.
+    """
+    whole = TrainingManifest.union([learned_before(model, context) for model in models])
+    if whole.says_something:
+        whole.save(context.output)
+
+
+def learned_before(model: str, context: StageContext) -> TrainingManifest:
+    """What the model behind a reference says about itself."""
+    name = context.backbone.model if model == BASE else split_snapshot(model)[0]
+    return TrainingManifest.of_model(context.model_folder(model), name=name)
+
+
+def learned_pairs(
+    sources: Sequence[Source], config: FromPairs, context: StageContext
+) -> TrainingManifest:
+    """The usable rows of a mixture's sources, under the sources' names and their files'."""
+    pairs = (pair for source in sources for pair in _usable(source))
+    names = [source.name for source in sources]
+    learned = TrainingManifest.from_pairs(pairs, datasets=_dataset_names(names, config, context))
+    renewed = (
+        text
+        for source in sources
+        for negatives in source.refreshed
+        for text in negatives.texts.flatten().to_pylist()
+    )
+    return TrainingManifest.union([learned, TrainingManifest.from_texts(renewed)])
+
+
+def learned_texts(sources: Sequence[Source], paths: Iterable[str | None]) -> TrainingManifest:
+    """The texts of sources whose other side is a number, under their names and their files'."""
+    texts = (pair.query for source in sources for pair in _usable(source))
+    names = {source.name for source in sources}
+    return TrainingManifest.from_texts(
+        texts, datasets=names | {dataset_name(path) for path in paths if path}
+    )
+
+
+def _usable(source: Source) -> Iterator[Pair]:
+    rows = source.usable_rows()
+    return source.rows.pairs(None if rows is None else rows.astype(np.int64))
+
+
+def _dataset_names(names: Sequence[str], config: FromPairs, context: StageContext) -> set[str]:
+    settings = source_settings(config, context)
+    known = [settings[name] for name in names if name in settings]
+    return {
+        *names,
+        *(source.name for source in known if source.name),
+        *(dataset_name(source.path) for source in known if source.path),
+    }
