@@ -1,7 +1,7 @@
 """The shapes that recipes state are those of the released models: sizes here, names with a hub.
 
-Built on the ``meta`` device, so that seven billion parameters cost nothing. Published weight maps
-are not committed: without a hub their names are unverified, and ``network`` tests compare them.
+Built on the ``meta`` device, so that seven billion parameters cost nothing. Weight maps that could
+be read in public are committed (``test_weight_maps.py``); ``network`` tests compare the others.
 """
 
 from __future__ import annotations
