@@ -1,7 +1,10 @@
 """Texts -> their vectors in shards on disk, embedded once and searched without being read whole.
 
-A shard is written in one step, so a killed run goes on at the first missing one; the folder is
-named after the embedding space and the texts, so that another teacher or corpus never meets
+A shard is the search room's: ``write_shard`` makes it in one step, ``open_shard`` maps it. What
+this file adds is which process makes which. ``embed_to_shards`` there reads a stream once, in one
+process, and names a shard after its texts; here the corpus is known beforehand, several processes
+claim shards by number, a killed one's are made by the others, and rows are ranked and scored. So
+the folder is named after the embedding space and all texts: another teacher or corpus never meets
 old vectors. Shards stay memory-mapped: memory holds one at a time, whatever the corpus.
 Axes: N texts, D embedding size, Q queries, K hits.
 """
@@ -16,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.atomic import atomic_file, write_json
+from opengte.atomic import write_json
 from opengte.contracts import Progress, TextEncoder, VectorIndex
 from opengte.errors import DataError
 from opengte.mining.claims import share_work
-from opengte.search.embedding_shards import check_vectors, open_shard
+from opengte.search.embedding_shards import open_shard, write_shard
 from opengte.search.fastest import exact_index
 from opengte.text.text_keys import fingerprint_texts
 
@@ -129,10 +132,8 @@ class EmbeddedTexts:
 
     def _make(self, number: int) -> None:
         rows = self._rows(number)
-        vectors = self._encoder.encode(self._texts[rows.start : rows.stop], kind="document")
-        check_vectors(vectors, len(rows), self.dimensions, what=f"shard {number}")
-        with atomic_file(self._path(number)) as stream:
-            np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
+        texts = self._texts[rows.start : rows.stop]
+        write_shard(self._encoder, texts, self._path(number), what=f"shard {number}")
 
     def _describe(self) -> None:
         path = self.folder / "texts.json"

@@ -7,7 +7,6 @@ embeds the rest; memory holds one shard. Axes: N texts, D dimensions.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from opengte.atomic import atomic_file
 from opengte.contracts import Progress, TextEncoder
 from opengte.errors import DataError, SearchIndexError
 from opengte.records import Kind
+from opengte.text.text_keys import fingerprint_texts
 
 ROWS_PER_SHARD = 16_384
 
@@ -58,15 +58,42 @@ def embed_to_shards(
         facts = [encoder.space.fingerprint, kind, prompt, dimensions]
         path = folder / f"shard-{number:05d}-{texts_key(facts, chunk)[:16]}.npy"
         if not path.is_file():
-            vectors = encoder.encode(chunk, kind=kind, prompt=prompt, dimensions=dimensions)
-            check_vectors(vectors, len(chunk), dimensions or encoder.space.dimensions)
-            with atomic_file(path) as stream:
-                np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
+            write_shard(encoder, chunk, path, kind=kind, prompt=prompt, dimensions=dimensions)
         paths.append(path)
         done += len(chunk)
         if progress is not None:
             progress(done, total)
     return paths
+
+
+def write_shard(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    path: Path,
+    *,
+    kind: Kind | None = "document",
+    prompt: str | None = None,
+    dimensions: int | None = None,
+    what: str = "a shard",
+) -> None:
+    """Embed ``texts`` into one shard, which appears whole or not at all.
+
+    Args:
+        encoder: embeds them.
+        texts: all texts of the shard.
+        path: its file.
+        kind: as in ``embed_to_shards``.
+        prompt: likewise.
+        dimensions: likewise.
+        what: what is embedded, for messages.
+
+    Raises:
+        DataError: the encoder gave another shape, or values that are not finite.
+    """
+    vectors = encoder.encode(texts, kind=kind, prompt=prompt, dimensions=dimensions)
+    check_vectors(vectors, len(texts), dimensions or encoder.space.dimensions, what=what)
+    with atomic_file(path) as stream:
+        np.save(stream, np.asarray(vectors, dtype=np.float32), allow_pickle=False)
 
 
 def open_shard(path: str | Path) -> NDArray[np.float32]:
@@ -130,10 +157,4 @@ def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 def texts_key(facts: Sequence[object], texts: Sequence[str]) -> str:
     """A name for these texts under these facts, the same in every process: 64 hex digits."""
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for text in texts:
-        # The length in front keeps ["ab", "c"] and ["a", "bc"] apart.
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little"))
-        digest.update(encoded)
-    return digest.hexdigest()
+    return fingerprint_texts(texts, begin=json.dumps(facts).encode())

@@ -76,9 +76,9 @@ def weigh_words(text_words: tuple[str, ...]) -> float:
     return sum(0.5 if _IS_CJK.match(word) else 1.0 for word in text_words)
 
 
-def fingerprint_texts(texts: Iterable[str]) -> str:
-    """SHA-256 over texts in their order; their lengths are hashed, so borders count."""
-    digest = hashlib.sha256()
+def fingerprint_texts(texts: Iterable[str], *, begin: bytes = b"") -> str:
+    """SHA-256 over ``begin`` and texts in their order; lengths are hashed, so borders count."""
+    digest = hashlib.sha256(begin)
     for text in texts:
         content = text.encode("utf-8", "surrogatepass")
         digest.update(len(content).to_bytes(8, "little"))
