@@ -1,7 +1,8 @@
 """An encoder that remembers: every text is embedded once by every model of a folder.
 
-The cache is a folder of numbered ``.npz`` shards, one a call that had something new to embed,
-below a name that holds the embedding space and the options: another model has another folder.
+The cache is a folder of numbered ``.npz`` shards, one or more for every call that had something new
+to embed, below a name that holds the embedding space and the options: another model has another
+folder.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from opengte.atomic import atomic_file
 from opengte.contracts import Progress, TextEncoder
 from opengte.records import Embeddings, EmbeddingSpace, Kind, Truncate
 from opengte.search.embedding_shards import check_vectors
+
+TEXTS_PER_SHARD = 8192
+"""What is embedded before it is written: so much is lost when a model or its endpoint dies."""
 
 
 class CachedEncoder(TextEncoder):
@@ -61,20 +65,22 @@ class CachedEncoder(TextEncoder):
         keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
         rows, stored = _read(folder)
         fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
-        if fresh:
+        names = list(fresh)
+        for begin in range(0, len(names), TEXTS_PER_SHARD):
+            part = names[begin : begin + TEXTS_PER_SHARD]
             found = self._encoder.embed(
-                list(fresh.values()),
+                [fresh[key] for key in part],
                 kind=kind,
                 prompt=prompt,
                 dimensions=dimensions,
                 truncate=truncate,
-                progress=progress,
+                progress=_shifted(progress, begin, len(names)),
             )
-            check_vectors(found.vectors, len(fresh), dimensions or self.space.dimensions)
-            self.num_embedded += len(fresh)
-            _write(folder, list(fresh), found)
-            num_rows = sum(len(part.vectors) for part in stored)
-            rows.update({key: num_rows + i for i, key in enumerate(fresh)})
+            check_vectors(found.vectors, len(part), dimensions or self.space.dimensions)
+            self.num_embedded += len(part)
+            _write(folder, part, found)
+            num_rows = sum(len(one.vectors) for one in stored)
+            rows.update({key: num_rows + i for i, key in enumerate(part)})
             stored.append(found)
         order = [rows[key] for key in keys]
         return Embeddings(
@@ -86,6 +92,14 @@ class CachedEncoder(TextEncoder):
             if stored
             else np.zeros(0, np.bool_),
         )
+
+
+def _shifted(progress: Progress | None, begin: int, total: int) -> Progress | None:
+    """Progress of a part, told as that of the whole."""
+    if progress is None:
+        return None
+    tell = progress
+    return lambda done, _: tell(begin + done, total)
 
 
 def _read(folder: Path) -> tuple[dict[bytes, int], list[Embeddings]]:

@@ -97,10 +97,42 @@ def test_what_cannot_work_is_one_line(capsys, pairs, tmp_path, options, message)
     assert message in mine(capsys, pairs, tmp_path / "out", *options, code=2)
 
 
-def test_an_empty_corpus_is_named(capsys, pairs, tmp_path):
-    (tmp_path / "empty.jsonl").write_text("")
-    message = mine(capsys, pairs, tmp_path / "out", "--corpus", tmp_path / "empty.jsonl", code=2)
-    assert "empty" in message
+def the_line(message):
+    """What stands on standard error is one line."""
+    (line,) = message.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize("what", ["corpus", "pairs"])
+def test_an_empty_corpus_is_one_line(capsys, pairs, tmp_path, what):
+    nothing = tmp_path / "nothing.jsonl"
+    nothing.write_text("")
+    if what == "corpus":
+        message = mine(capsys, pairs, tmp_path / "out", "--corpus", nothing, code=2)
+    else:
+        message = mine(capsys, nothing, tmp_path / "out", code=2)
+    assert "nothing.jsonl: " in the_line(message)
+    assert not (tmp_path / "out" / "pairs.jsonl").exists()
+
+
+def test_a_teacher_of_another_dimension_is_one_line_and_what_was_embedded_stays(
+    capsys, pairs, tmp_path, endpoint, reply
+):
+    sizes = iter([8, 8, 5])
+
+    def vectors(request):
+        size, texts = next(sizes, 8), request.payload["input"]
+        rows = [np.random.default_rng(len(text)).normal(size=size).tolist() for text in texts]
+        return reply({"data": [{"index": n, "embedding": row} for n, row in enumerate(rows)]})
+
+    endpoint.answer = vectors
+    teacher = ("--model", f"{endpoint.url}#tiny", "--perc-pos", 0)
+    message = mine(capsys, pairs, tmp_path / "out", *teacher, code=2)
+    assert "gave vectors of 5 dimensions, but 8 before" in the_line(message)
+    assert not (tmp_path / "out" / "pairs.jsonl").exists()
+    mine(capsys, pairs, tmp_path / "out", *teacher)
+    assert len(rows_of(tmp_path / "out")) == 48
 
 
 def test_an_endpoint_that_dies_half_way_is_named_and_the_same_command_goes_on(
@@ -122,7 +154,7 @@ def test_an_endpoint_that_dies_half_way_is_named_and_the_same_command_goes_on(
     message = mine(
         capsys, pairs, tmp_path / "out", "--model", f"{endpoint.url}#tiny", "--perc-pos", 0, code=2
     )
-    assert "out of memory" in message
+    assert "out of memory" in the_line(message)
     answered[0] = "alive"
     mine(capsys, pairs, tmp_path / "out", "--model", f"{endpoint.url}#tiny", "--perc-pos", 0)
     assert len(rows_of(tmp_path / "out")) == 48
