@@ -34,6 +34,6 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 @command.command("schema")
 def schema() -> None:
     """The JSON Schema of recipe files, for editors."""
-    from opengte.pipeline.recipe import recipe_schema
+    from opengte.pipeline.recipe_schema import recipe_schema
 
     click.echo(json.dumps(recipe_schema(), indent=1))

@@ -32,6 +32,8 @@ BASE = "base"
 """How stages name the recipe's backbone."""
 EVERYTHING = "*"
 """A key whose ``null`` forgets all that a parent put into the same mapping."""
+STAGE_NAME = "[a-z0-9][a-z0-9_-]*"
+"""Pattern of what a stage may be called; not ``base``."""
 
 
 class Recipe(BaseModel):
@@ -63,7 +65,7 @@ class Recipe(BaseModel):
         if not stages:
             raise ValueError("a recipe needs at least one stage")
         for name in stages:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name == BASE:
+            if not re.fullmatch(STAGE_NAME, name) or name == BASE:
                 raise ValueError(
                     f"{name!r} cannot name a stage: lower-case letters, digits, - and _ only, "
                     f"and not {BASE!r}"
@@ -159,6 +161,8 @@ def find_recipe(name_or_path: str | Path) -> Path:
 
 def merge_values(older: Any, newer: Any) -> Any:
     """``newer`` over ``older``, as ``extends`` means it."""
+    if isinstance(newer, list):
+        return [merge_values(None, value) for value in newer]
     if not isinstance(newer, dict):
         return newer
     merged = dict(older) if isinstance(older, dict) and not _replaces(newer, older) else {}
@@ -173,21 +177,6 @@ def _replaces(newer: dict[str, Any], older: dict[str, Any]) -> bool:
     return forgets or ("kind" in newer and newer["kind"] != older.get("kind", newer["kind"]))
 
 
-def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe file, ``extends`` included, for editors."""
-    schema = Recipe.model_json_schema()
-    schema["properties"]["extends"] = {
-        "type": "string",
-        "description": "A bundled recipe or a file that this one changes.",
-    }
-    # ``null`` removes a stage, or keeps the place of one that a command turns on.
-    stages = schema["properties"]["stages"]
-    stages["additionalProperties"] = {"anyOf": [stages["additionalProperties"], {"type": "null"}]}
-    schema["title"] = "opengte recipe"
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return schema
-
-
 def _read_with_parents(
     path: Path, seen: tuple[Path, ...]
 ) -> tuple[dict[str, Any], dict[KeyPath, int]]:
@@ -197,7 +186,7 @@ def _read_with_parents(
     values, lines = read_yaml(path)
     parent = values.pop("extends", None)
     if parent is None:
-        return values, lines
+        return merge_values({}, values), lines
     if not isinstance(parent, str):
         raise ConfigError(
             f"key 'extends': expected a recipe's name or file, got {parent!r}",

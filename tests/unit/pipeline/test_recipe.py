@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jsonschema
 import pytest
-import yaml
 
 from opengte.errors import ConfigError
 from opengte.pipeline.recipe import (
@@ -14,7 +12,6 @@ from opengte.pipeline.recipe import (
     bundled_recipes,
     load_recipe,
     merge_values,
-    recipe_schema,
 )
 
 SMALL = """\
@@ -169,11 +166,10 @@ def test_unknown_recipe_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))
-def test_a_resolved_recipe_reads_back_equal_and_fits_its_schema(name: str, tmp_path: Path) -> None:
+def test_a_resolved_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     text = recipe.to_yaml()
     assert load_recipe(write(tmp_path, text)) == recipe
-    jsonschema.validate(yaml.safe_load(text), recipe_schema())
 
 
 def test_every_bundled_recipe_is_a_recipe() -> None:
