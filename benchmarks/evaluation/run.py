@@ -59,7 +59,7 @@ def main() -> None:
         rows.append(row)
         print(
             f"{row['task']:24} {row['score']:.4f}  published {row['published']:.4f}  "
-            f"difference {row['difference']:+.4f} of {row['tolerance']} allowed",
+            f"difference {row['difference'] + 0.0:+.4f} of {row['tolerance']} allowed",
             flush=True,
         )
     reached = sum(abs(row["difference"]) <= row["tolerance"] for row in rows)
@@ -126,9 +126,10 @@ def table(results: Mapping[str, Any]) -> str:
         "| task | split | metric | here | published | difference | allowed |",
         "|---|---|---|---|---|---|---|",
     ]
+    # + 0.0 makes a zero of -0.0.
     lines += [
         f"| {row['task']} | {row['split']} | {METRICS.get(row['metric'], row['metric'])} "
-        f"| {row['score']:.4f} | {row['published']:.4f} | {row['difference']:+.4f} "
+        f"| {row['score']:.4f} | {row['published']:.4f} | {row['difference'] + 0.0:+.4f} "
         f"| {row['tolerance']} |"
         for row in results["rows"]
     ]
