@@ -45,7 +45,6 @@ from opengte.mining.teachers import Teacher
 from opengte.models.encoder import Encoder
 from opengte.models.weights import load_encoder
 from opengte.pipeline.environment import cpu_features, source_commit
-from opengte.pipeline.memory import TrimMemory, trim
 from opengte.records import Pair
 from opengte.search.exact import ExactIndex
 from opengte.training.config import TrainingConfig
@@ -133,7 +132,6 @@ def fill(cells: Path, options: argparse.Namespace) -> bool:
                     corpora[name] = read_corpus(name, options)
                 cell = run_cell(corpora[name], arm, seed, cells / "mined" / name, options)
                 write_json(path, cell)
-                trim()
                 print(
                     f"{name:28} {arm:15} seed {seed}  dev {np.mean(cell['dev']):.4f}  "
                     f"test {np.mean(cell['test']):.4f}  filled {cell['filled']:.1%}  "
@@ -317,7 +315,6 @@ def learn(encoder: Encoder, pairs: Sequence[Pair], seed: int, num_steps: int) ->
             config,
             loss=ImprovedContrastiveConfig(temperature=TEMPERATURE),
             folder=Path(folder),
-            callbacks=[TrimMemory()],
             progress=lambda done, total: None,
         )
 

@@ -12,6 +12,7 @@ from opengte.models.architectures import OWN_TYPES, architecture_of, clean_confi
 from opengte.models.backbone import Backbone
 from opengte.models.bert import PackedBert, initialise
 from opengte.models.bert_checkpoint import load_packed_bert
+from opengte.models.shape_caches import bound_shape_caches
 from opengte.models.transformers_backbone import (
     load_transformers_backbone,
     new_transformers_backbone,
@@ -38,6 +39,7 @@ def build_backbone(
         ModelFolderError: an unknown architecture; a weight that is missing, unknown or of another
             shape.
     """
+    bound_shape_caches()
     cleaned = clean_config(config)
     architecture_of(cleaned)
     if cleaned["model_type"] in OWN_TYPES and not through_transformers:
@@ -53,6 +55,7 @@ def new_backbone(config: Mapping[str, Any], *, seed: int | None, device: str = "
         seed: of the random weights; None with ``meta``.
         device: ``cpu`` or ``meta``.
     """
+    bound_shape_caches()
     cleaned = clean_config(config)
     architecture_of(cleaned)
     if cleaned["model_type"] not in OWN_TYPES:

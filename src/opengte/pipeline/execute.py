@@ -73,9 +73,5 @@ def execute(
 def prepare_process() -> None:
     """Set what the numeric libraries read when they are loaded; values that are set stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # oneDNN keeps megabytes for every shape it has seen, and packed batches have a shape of their
-    # own each: 30 steps of the quickstart grew by 0.9 GB that way (LOG.md).
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
     # Threads that spin while they wait slow a shared machine down fourfold (LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

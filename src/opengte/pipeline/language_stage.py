@@ -13,7 +13,6 @@ import numpy as np
 from opengte.atomic import write_json
 from opengte.metrics.bootstrap import paired_difference
 from opengte.pipeline.learning import open_encoder, resolve_steps, tell_shares, training_facts
-from opengte.pipeline.memory import TrimMemory
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs.learning import TextLearning
 from opengte.pipeline.texts import open_texts
@@ -64,8 +63,7 @@ def train_on_texts(
             1, round(budget / _tokens_per_step(objective, texts.mixture.batch))
         ),
     )
-    shares = {name: round(share, 4) for name, share in texts.mixture.shares.items()}
-    tell_shares(context, settings.num_steps, config.batch_size, shares)
+    shares = tell_shares(context, settings.num_steps, config.batch_size, texts.mixture.shares)
     before = _kept_losses(context.work / "before.json", objective, model, texts.held_out)
     result = train_with(
         SummedLearner(objective),
@@ -73,7 +71,6 @@ def train_on_texts(
         texts.mixture,
         settings,
         folder=context.work / "training",
-        callbacks=[TrimMemory()],
         progress=context.console.progress("training", unit="steps"),
     )
     after = held_out_losses(objective, model, texts.held_out)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opengte.contracts import TrainingCallback
+from opengte.data.mixture import Mixture
+from opengte.data.sources import Source
 from opengte.errors import ConfigError
 from opengte.pipeline.backbone import change_rope
+from opengte.pipeline.pair_sources import count_rows
 from opengte.pipeline.runner import StageContext
+from opengte.pipeline.snapshots import KeepSnapshots
+from opengte.pipeline.stage_configs import ContrastiveStage, DistillStage
 from opengte.pipeline.stage_configs.learning import Learning
 from opengte.training.config import TrainingConfig
 
@@ -46,6 +52,58 @@ def longest_input(config: Learning, context: StageContext) -> int:
             f"is {longest}; raise that"
         )
     return config.max_tokens or longest
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is settled before a stage trains on pairs.
+
+    Attributes:
+        settings: with the number of steps and the seed.
+        callbacks: those that the stage's config asks for.
+        facts: for ``stage.json``: each source's share and rows.
+    """
+
+    settings: TrainingConfig
+    callbacks: tuple[TrainingCallback, ...]
+    facts: Mapping[str, Any]
+
+
+def plan_training(
+    config: ContrastiveStage | DistillStage,
+    context: StageContext,
+    *,
+    sources: Sequence[Source],
+    mixture: Mixture,
+    encoder: Encoder,
+) -> TrainingPlan:
+    """Settle how long a stage trains on its pairs, and say so in one line.
+
+    Args:
+        config: of the stage.
+        context: of the stage.
+        sources: the stage's pairs.
+        mixture: of these, as it is trained on.
+        encoder: as it is trained; it counts tokens where the budget is one of tokens.
+    """
+    from opengte.training.token_count import steps_for_tokens
+
+    rows = count_rows(config, sources)
+    batch_size = config.mixture.batch_size
+    settings = resolve_steps(
+        config,
+        context,
+        num_rows=sum(counts["rows"] for counts in rows.values()),
+        batch_size=batch_size,
+        steps_for_tokens=lambda budget: steps_for_tokens(
+            mixture, encoder, config.training, max_tokens=budget
+        ),
+    )
+    shares = tell_shares(context, settings.num_steps, batch_size, mixture.shares)
+    callbacks: tuple[TrainingCallback, ...] = ()
+    if config.snapshots:
+        callbacks = (KeepSnapshots(config.snapshots, context.run_folder, context.name),)
+    return TrainingPlan(settings, callbacks, {"shares": shares, "rows": rows})
 
 
 def resolve_steps(
@@ -109,9 +167,10 @@ def loss_curves(metrics: Path) -> dict[str, list[list[float]]]:
 
 def tell_shares(
     context: StageContext, steps: int | None, size: int, shares: Mapping[str, float]
-) -> None:
-    """One line: how many steps of how many rows, from where."""
+) -> dict[str, float]:
+    """One line: how many steps of how many rows, from where; the shares, for ``stage.json``."""
     context.console.line(
         f"  {steps} steps of {size} rows; sources: "
         + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     )
+    return {name: round(share, 4) for name, share in shares.items()}

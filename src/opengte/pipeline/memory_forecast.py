@@ -6,9 +6,9 @@
          + kept activations of the largest batch      measured on small inputs, predicted by lengths
          + what the heap keeps beside them            fitted, see below
 
-oneDNN and PyTorch keep about 4 MiB for each shape of product they have seen, as many as the
-command line lets them (``execute.prepare_process``), and glibc's heap keeps holes: both were fitted
-to runs of all-MiniLM-L6-v2. ``tests/integration/test_plan_memory.py`` compares forecasts with runs.
+oneDNN and PyTorch keep about 4 MiB for each shape of product they have seen, as many as
+``models.shape_caches`` lets them, and glibc's heap keeps holes: both were fitted to runs of
+all-MiniLM-L6-v2. ``tests/integration/test_plan_memory.py`` compares forecasts with runs.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from opengte.pipeline.learning import (
     tell_shares,
     training_facts,
 )
-from opengte.pipeline.memory import TrimMemory
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import ClassifyTrainStage
 from opengte.pipeline.trained_on import write_manifest
@@ -79,7 +78,6 @@ def run(config: ClassifyTrainStage, context: StageContext) -> Mapping[str, Any]:
         batches,
         settings,
         folder=context.work / "training",
-        callbacks=[TrimMemory()],
         progress=context.console.progress("training", unit="steps"),
     )
     measured = _measure(encoder, classifier, train, test, labels)

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opengte.contracts import TrainingCallback
 from opengte.data.mixture import Mixture
 from opengte.errors import ConfigError
 from opengte.losses.config import MatryoshkaConfig, WeightedSumConfig
 from opengte.losses.distillation import EmbeddingMSEConfig
-from opengte.pipeline.learning import open_encoder, resolve_steps, tell_shares, training_facts
-from opengte.pipeline.memory import TrimMemory
-from opengte.pipeline.pair_sources import count_rows, load_pairs, make_sources, source_settings
+from opengte.pipeline.learning import open_encoder, plan_training, training_facts
+from opengte.pipeline.pair_sources import load_pairs, make_sources, source_settings
 from opengte.pipeline.rankers import load_reranker, teacher_folder
 from opengte.pipeline.runner import StageContext
-from opengte.pipeline.snapshots import KeepSnapshots
 from opengte.pipeline.stage_configs import DistillStage
 from opengte.pipeline.teacher_labels import (
     Asked,
@@ -60,7 +57,6 @@ def run(config: DistillStage, context: StageContext) -> Mapping[str, Any]:
     from opengte.models.weights import save_encoder
     from opengte.training.learners import EmbeddingLearner
     from opengte.training.loop import train_with
-    from opengte.training.token_count import steps_for_tokens
 
     pairs = load_pairs(config, context)
     sources = make_sources(pairs, source_settings(config, context))
@@ -69,28 +65,14 @@ def run(config: DistillStage, context: StageContext) -> Mapping[str, Any]:
     mixture = Mixture(sources, replace(config.mixture, seed=context.seed, flip_symmetric=False))
     encoder = open_encoder(config, context)
     projected = _fit_size(encoder, lesson, config, context)
-    rows = count_rows(config, sources)
-    settings = resolve_steps(
-        config,
-        context,
-        num_rows=sum(counts["rows"] for counts in rows.values()),
-        batch_size=config.mixture.batch_size,
-        steps_for_tokens=lambda budget: steps_for_tokens(
-            mixture, encoder, config.training, max_tokens=budget
-        ),
-    )
-    shares = {name: round(share, 4) for name, share in mixture.shares.items()}
-    tell_shares(context, settings.num_steps, config.mixture.batch_size, shares)
-    callbacks: list[TrainingCallback] = [TrimMemory()]
-    if config.snapshots:
-        callbacks.append(KeepSnapshots(config.snapshots, context.run_folder, context.name))
+    plan = plan_training(config, context, sources=sources, mixture=mixture, encoder=encoder)
     result = train_with(
         EmbeddingLearner(config.loss, teach=lesson.teach, teacher=lesson.teacher),
         encoder,
         mixture,
-        settings,
+        plan.settings,
         folder=context.work / "training",
-        callbacks=callbacks,
+        callbacks=plan.callbacks,
         progress=context.console.progress("training", unit="steps"),
     )
     save_encoder(encoder, context.output)
@@ -98,8 +80,7 @@ def run(config: DistillStage, context: StageContext) -> Mapping[str, Any]:
     write_manifest(learned, config.model, context, snapshots=config.snapshots)
     return {
         **training_facts(result, context.work / "training"),
-        "shares": shares,
-        "rows": rows,
+        **plan.facts,
         "num_labels": lesson.num_labels,
         "teacher_dimensions": lesson.dimensions,
         "projected": projected,

@@ -15,7 +15,6 @@ from opengte.pipeline.learning import (
     tell_shares,
     training_facts,
 )
-from opengte.pipeline.memory import TrimMemory
 from opengte.pipeline.pair_sources import count_rows, open_sources
 from opengte.pipeline.recipe import BASE
 from opengte.pipeline.runner import StageContext
@@ -58,15 +57,13 @@ def run(config: RerankTrainStage, context: StageContext) -> Mapping[str, Any]:
         batch_size=config.batch_size,
         steps_for_tokens=lambda budget: max(1, round(budget / _tokens(objective, mixture))),
     )
-    shares = {name: round(share, 4) for name, share in mixture.shares.items()}
-    tell_shares(context, settings.num_steps, config.batch_size, shares)
+    shares = tell_shares(context, settings.num_steps, config.batch_size, mixture.shares)
     result = train_with(
         LeafLearner(objective, max_tokens=model.max_tokens),
         model,  # type: ignore[arg-type]  # it has what the loop asks of an encoder
         mixture,
         settings,
         folder=context.work / "training",
-        callbacks=[TrimMemory()],
         progress=context.console.progress("training", unit="steps"),
     )
     _save(model, config, context)
