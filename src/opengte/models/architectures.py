@@ -48,6 +48,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "XLMRobertaConfig", "XLMRobertaModel", "encoder", options=NO_POOLER
     ),
     "camembert": Architecture("CamembertConfig", "CamembertModel", "encoder", options=NO_POOLER),
+    "distilbert": Architecture("DistilBertConfig", "DistilBertModel", "encoder"),
     "gte": Architecture("GteConfig", "GteModel", "encoder", options=NO_POOLER),
     "modernbert": Architecture("ModernBertConfig", "ModernBertModel", "encoder"),
     "eurobert": Architecture("EuroBertConfig", "EuroBertModel", "encoder"),

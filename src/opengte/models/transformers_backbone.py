@@ -29,8 +29,9 @@ from opengte.models.packing import PackedTokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout_rate", "hidden_dropout")
-UNUSED_HEADS = ("lm_head.", "classifier.", "cls.", "head.", "decoder.", "score.", "pooler.")
+HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout_rate", "hidden_dropout", "dropout")
+UNUSED_HEADS = ("lm_head.", "classifier.", "cls.", "head.", "decoder.", "score.", "pooler.",
+                "pre_classifier.", "vocab_")  # fmt: skip
 """Parts of released checkpoints that an encoder has no use for: what stands on top of a backbone,
 and T5's decoder."""
 ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout", "dropout_rate")
@@ -132,6 +133,9 @@ class TransformersBackbone(nn.Module):
                 vars(module)["attention_dropout"] = attention
             elif hasattr(module, "relative_attention_num_buckets"):  # T5's attention
                 vars(module)["dropout"] = attention
+        for module in self.model.modules():
+            if hasattr(module, "q_lin"):  # DistilBERT's attention keeps its own as a module
+                module.dropout.p = attention  # type: ignore[union-attr]
 
     def to_checkpoint(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Its parameters (or their gradients) -> transformers' names, tied ones once."""

@@ -25,6 +25,7 @@ def texts():
 
 
 NAMES = ["bert", "roberta", "xlm-roberta", "gte", "gte-scaled", "modernbert", "eurobert",
+         "distilbert",
          "nomic_bert", "t5", "qwen2", "qwen3", "qwen3-bidirectional", "qwen2-bidirectional",
          "qwen2-window", "mistral", "mistral-bidirectional", "llama",
          "llama-bidirectional"]  # fmt: skip

@@ -34,13 +34,15 @@ PUBLISHED_MILLIONS = {
     "instructor": (335, "INSTRUCTOR, section 2.1"),
     "cpt-text": (300, "cpt-text, Figure 1"),
     "bge": (109, "model card bge-base-en-v1.5"),
+    "gpl": (66, "DistilBERT, Table 3"),
 }
+PREFIXES = ("bert.", "roberta.", "distilbert.", "model.", "new.")
 WITHOUT_WORDS = ("cpt-text",)
 RELEASED = sorted(
     name
     for name in bundled_recipes()
     if not name.endswith("-tiny")
-    and name not in ("quickstart", "cpt-text", "cpt-code", "gpl")
+    and name not in ("quickstart", "cpt-text", "cpt-code")
     and load_recipe(name).backbone.shape
 )
 
@@ -77,7 +79,7 @@ def test_shape_is_the_released_config_and_names_are_its_weight_map(name: str) ->
     assert {key: released.get(key) for key in stated} == stated
     metadata = get_safetensors_metadata(backbone.model)
     found = {
-        key.split(".", 1)[1] if key.startswith(("bert.", "model.", "roberta.", "new.")) else key:
+        key.split(".", 1)[1] if key.startswith(PREFIXES) else key:
             tuple(info.shape)
         for file in metadata.files_metadata.values()
         for key, info in file.tensors.items()
