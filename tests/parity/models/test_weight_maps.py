@@ -54,8 +54,8 @@ Shapes = Mapping[str, tuple[int, ...] | None]
 def published(checkpoint: str) -> Shapes:
     """The whole list of a weight map, its layers written out."""
     facts = MAPS[checkpoint]
-    whole = dict(facts["tensors"])
-    for group in facts["layers"]:
+    whole = dict(facts.get("tensors", {}))
+    for group in facts.get("layers", ()):
         for number in range(group["first"], group["first"] + group["count"]):
             prefix = group["prefix"].format(number)
             whole |= {prefix + name: shape for name, shape in group["tensors"].items()}
@@ -82,9 +82,9 @@ def differences(ours: Shapes, theirs: Shapes) -> list[str]:
     )
 
 
-def config_of(checkpoint: str) -> dict[str, Any]:
+def config_of(checkpoint: str) -> Mapping[str, Any]:
     """The published config, else the shape that a recipe states."""
-    config: dict[str, Any] = MAPS[checkpoint].get("config", {})
+    config: Mapping[str, Any] = MAPS[checkpoint].get("config", {})
     if "model_type" in config:
         return config
     shapes = [load_recipe(name).backbone.shape for name in recipes_of(checkpoint)]
@@ -160,6 +160,19 @@ def test_names_and_total_size_are_the_published_ones() -> None:
     assert numbers * facts["bytes_a_number"] == facts["total_bytes"]
 
 
+@pytest.mark.parametrize("checkpoint", [name for name, facts in MAPS.items() if "files" in facts])
+def test_files_are_as_large_as_what_we_build(checkpoint: str) -> None:
+    """A list of files prints three digits of each: of all, half a digit of each may be wrong."""
+    facts = MAPS[checkpoint]
+    shapes = weight_shapes(config_of(checkpoint)).values()
+    size = (sum(map(prod, shapes)) + facts["extra_numbers"]) * facts["bytes_a_number"]
+    printed = [file.split() for file in facts["files"]]
+    units = {"MB": 1e6, "GB": 1e9}
+    total = sum(float(number) * units[unit] for number, unit in printed)
+    digit = sum(10.0 ** -len(n.partition(".")[2]) * units[unit] for n, unit in printed)
+    assert abs(size - total) <= digit / 2
+
+
 def test_names_of_mgte_are_those_that_our_loader_takes() -> None:
     """Every released name is used and none is missing, at a size that can be filled."""
     config = {**small_mgte(), "num_hidden_layers": MAPS[MGTE]["config"]["num_hidden_layers"]}
@@ -198,7 +211,7 @@ def test_our_loader_takes_the_published_map_whole(checkpoint: str) -> None:
 @pytest.mark.parametrize("checkpoint", sorted(MAPS))
 def test_a_map_adds_up_to_what_its_source_says(checkpoint: str) -> None:
     facts, whole = MAPS[checkpoint], published(checkpoint)
-    assert set(facts["source"]) & {"repository", "package"}
+    assert set(facts["source"]) & {"repository", "package", "page"}
     numbers = sum(prod(shape) for shape in whole.values() if shape)
     if "num_tensors" in facts:
         assert len(whole) == facts["num_tensors"]
@@ -257,7 +270,8 @@ def evidence(checkpoint: str) -> tuple[str, str]:
     if facts is None:
         return "unverified", "-"
     source = facts["source"]
-    where = f"{source.get('repository') or source['package']}: {facts['form']}"
+    name = next(source[key] for key in ("repository", "package", "page") if key in source)
+    where = f"{name}: {facts['form']}"
     other = facts.get("equally_large")
     return facts["shows"] + (f", of `{other}`, equally large" if other else ""), where
 
