@@ -86,29 +86,3 @@ def test_shape_is_the_released_config_and_names_are_its_weight_map(name: str) ->
     }  # fmt: skip
     ours = weight_shapes(released)
     assert {key: found.get(key) for key in ours} == ours
-
-
-@pytest.mark.network
-def test_similarities_of_the_model_card_of_qwen3_embedding() -> None:
-    from opengte import load
-
-    encoder = load("Qwen/Qwen3-Embedding-0.6B", max_tokens=512, dtype="float32")
-    prompt = (
-        "Instruct: Given a web search query, retrieve relevant passages that answer the query\n"
-        "Query:"
-    )
-    queries = encoder.encode(
-        ["What is the capital of China?", "Explain gravity"], kind="query", prompt=prompt
-    )
-    documents = encoder.encode(
-        [
-            "The capital of China is Beijing.",
-            "Gravity is a force that attracts two bodies towards each other. It gives weight to "
-            "physical objects and is responsible for the movement of planets around the sun.",
-        ],
-        kind="document",
-        prompt="",
-    )
-    expected = [[0.7646, 0.1414], [0.1355, 0.6000]]
-    for found, row in zip((queries @ documents.T).tolist(), expected, strict=True):
-        assert found == pytest.approx(row, abs=2e-3)
