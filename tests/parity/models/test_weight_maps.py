@@ -227,13 +227,23 @@ def test_a_map_adds_up_to_what_its_source_says(checkpoint: str) -> None:
 def test_shapes_of_recipes_agree_with_the_published_config(checkpoint: str) -> None:
     facts = MAPS[checkpoint]
     config = facts.get("config", {})
-    # One that is equally large may still read shorter texts.
+    # One that is equally large may still read shorter texts; mGTE's type has another name now.
     kept = set(config) - ({"max_position_embeddings"} if "equally_large" in facts else set())
+    kept -= {"model_type"} if config.get("model_type") == "new" else set()
     for name in recipes_of(checkpoint):
         backbone = load_recipe(name).backbone
         if backbone.model == checkpoint:
             shape = {key: value for key, value in backbone.shape.items() if key in kept}
             assert shape == {key: config[key] for key in shape}, name
+
+
+def test_rotary_bases_of_recipes_are_those_of_the_released_configs() -> None:
+    for checkpoint, name, stage in (
+        ("Alibaba-NLP/gte-base-en-v1.5", "gte-en-v1.5", "mlm-8192"),
+        (MGTE, "mgte-embed", "pretrain"),
+    ):
+        rope = load_recipe(name).stages[stage].rope
+        assert rope.theta == MAPS[checkpoint]["config"]["rope_theta"], name
 
 
 def test_real_header_is_the_committed_map() -> None:
