@@ -157,6 +157,11 @@ def test_search_encode_and_evaluate_work_on_what_is_left(
     summary = metrics(finished)["systems"]["final"]
     (row,) = scores.values()
     assert row["main_score"] == pytest.approx(summary["ndcg@10"], abs=0.005)
+    # Whole packages are held out, and the model's folder says what it learned from.
+    kept = json.loads((finished / "stages/select/stage.json").read_text())["facts"]["kept"]
+    assert row.get("mark") == (None if kept["model"] == "base" else "zero-shot")
+    learned = finished / "stages/pretrain/output/training_manifest.json"
+    assert json.loads(learned.read_text())["num_pairs"] > 60
 
 
 @pytest.mark.parametrize(
