@@ -153,7 +153,7 @@ class Encoder(nn.Module, TextEncoder):
         settings = self.settings
         return EmbeddingSpace(
             model=settings.name,
-            revision=self._revision.current(),
+            revision=self._revision.of(self),
             pooling=settings.pooling,
             dimensions=self.dimensions,
             normalised=settings.normalise,

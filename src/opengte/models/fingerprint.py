@@ -29,29 +29,31 @@ class Revision:
 
     A folder that is saved and read gives the same revision as the encoder it was saved from.
 
+    The encoder holds this, and is given anew each time: were it held here, each would keep the
+    other, and its weights would stay in memory until the garbage collector comes by.
+
     Args:
         encoder: whose revision it is.
         known: its revision as it stands now, e.g. that of the folder it was loaded from.
     """
 
     def __init__(self, encoder: Encoder, *, known: str | None) -> None:
-        self._encoder = [encoder]  # in a list: not a submodule of it, and not copied twice
         self._value = known
-        self._versions = self._write_counts() if known is not None else None
+        self._versions = _write_counts(encoder) if known is not None else None
 
-    def current(self) -> str:
+    def of(self, encoder: Encoder) -> str:
         """SHA-256, 64 hex digits."""
-        counts = self._write_counts()
+        counts = _write_counts(encoder)
         if self._value is None or counts != self._versions:
-            encoder = self._encoder[0]
             self._value = revision_digest(
                 tensor_hashes(checkpoint_of(encoder)), encoder.tokenizer.files["tokenizer.json"]
             )
             self._versions = counts
         return self._value
 
-    def _write_counts(self) -> list[int]:
-        return [parameter._version for parameter in self._encoder[0].parameters()]
+
+def _write_counts(encoder: Encoder) -> list[int]:
+    return [parameter._version for parameter in encoder.parameters()]
 
 
 def checkpoint_of(encoder: Encoder) -> dict[str, Tensor]:

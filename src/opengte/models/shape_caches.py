@@ -9,7 +9,7 @@ def bound_shape_caches() -> None:
     """Let the CPU libraries remember few shapes; values that the environment has stay.
 
     They keep about 4 MiB for each shape of product they have met, 1,024 of them by default. Packed
-    micro-batches have a shape of their own each: half an hour of training grew to 14 GiB that way
+    micro-batches have a shape of their own each: 30 steps of the quickstart grew by 0.9 GB that way
     (LOG.md). The libraries read these variables at their first product in the process, so this
     works until then, and does nothing afterwards.
     """

@@ -55,7 +55,8 @@ class KeptBytes:
         if storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())
             self.total += storage.nbytes()
-        return tensor
+        # Not the tensor: an operation that keeps its own output would hold itself in memory.
+        return tensor.detach()
 
 
 @dataclass(frozen=True)
