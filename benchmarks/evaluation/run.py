@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from cells import ROOT, Cells, Row, machine, write_results  # noqa: E402
+from pages import with_block  # noqa: E402
 
 CODE = ("src/opengte/evaluation", "src/opengte/models", "src/opengte/metrics",
         "benchmarks/evaluation")  # fmt: skip
@@ -43,7 +44,6 @@ TOLERANCES = {
 }
 QUICK = ("stsbenchmark", "sts13")
 DOCS = ROOT / "docs/reference/evaluation.md"
-START, END = "<!-- published:start -->\n", "<!-- published:end -->\n"
 METRICS = {"ndcg@10": "nDCG@10", "cosine_spearman": "Spearman", "accuracy": "accuracy"}
 
 
@@ -138,8 +138,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 def filled(page: str, results: Mapping[str, Any]) -> str:
     """The page with the table between its markers."""
-    before, rest = page.split(START)
-    return before + START + table(results) + END + rest.split(END)[1]
+    return with_block(page, "published", table(results))
 
 
 if __name__ == "__main__":

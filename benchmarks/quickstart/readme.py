@@ -9,16 +9,19 @@ A test holds the README against ``default.json``, so that no number in it goes s
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from opengte.atomic import write_text
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pages import with_block
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 SUMMARY = Path(__file__).with_name("default.json")
-START, END = "<!-- results:start -->\n", "<!-- results:end -->\n"
 SYSTEMS = {
     "bm25": "BM25",
     "base": "all-MiniLM-L6-v2",
@@ -71,9 +74,7 @@ def results(summary: Mapping[str, Any]) -> str:
 
 def filled(readme: str, summary: Mapping[str, Any]) -> str:
     """``readme`` with the results of ``summary`` between its markers."""
-    before, _, rest = readme.partition(START)
-    _, _, after = rest.partition(END)
-    return before + START + results(summary) + END + after
+    return with_block(readme, "results", results(summary))
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -29,10 +29,12 @@ from typing import Any
 from opengte import atomic
 from opengte.pipeline.recipe import bundled_recipes, load_recipe
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pages import with_block
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results.json"
 PAGE = ROOT / "docs/systems.md"
-MARKS = ("<!-- results -->", "<!-- end of results -->")
 LIMIT_SECONDS = 90.0
 Row = dict[str, Any]
 
@@ -153,11 +155,17 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(rows: list[Row]) -> None:
-    """Put the table between the marks of the page."""
-    before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    atomic.write_text(PAGE, f"{before}{MARKS[0]}\n\n{table(rows)}\n{MARKS[1]}{after}")
+def filled(page: str, rows: list[Row]) -> str:
+    """The page with the table in its place."""
+    return with_block(page, "results", f"\n{table(rows)}\n")
+
+
+def read_rows(path: Path = RESULTS) -> list[Row]:
+    """What was measured of recipes that are still there."""
+    if not path.is_file():
+        return []
+    known = json.loads(path.read_text("utf-8"))["rows"]
+    return [row for row in known if row["recipe"] in bundled_recipes()]
 
 
 def main() -> int:
@@ -169,12 +177,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="run what is in the results, too")
     parser.add_argument("--table", action="store_true", help="write the results into the page")
     options = parser.parse_args()
-    rows: dict[str, Row] = {}
-    if options.json.is_file():
-        known = json.loads(options.json.read_text("utf-8"))["rows"]
-        rows = {row["recipe"]: row for row in known if row["recipe"] in bundled_recipes()}
+    rows: dict[str, Row] = {row["recipe"]: row for row in read_rows(options.json)}
     if options.table:
-        write_table(list(rows.values()))
+        atomic.write_text(PAGE, filled(PAGE.read_text("utf-8"), list(rows.values())))
         return 0
     wanted = options.names or tiny_recipes()
     for name in wanted:

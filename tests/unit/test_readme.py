@@ -1,26 +1,62 @@
-"""The README says what the results file says, and its links lead somewhere."""
+"""The README and the pages say what the results files say, and its links lead somewhere."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def program(path: str) -> Any:
+    """A file that is no part of the package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = before
+    return module
+
+
 def test_its_numbers_are_those_of_the_results_file():
-    path = ROOT / "benchmarks/quickstart/readme.py"
-    spec = importlib.util.spec_from_file_location("quickstart_readme", path)
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
+    maker = program("benchmarks/quickstart/readme.py")
     summary = json.loads((ROOT / "benchmarks/quickstart/default.json").read_text(encoding="utf-8"))
     assert maker.filled(README, summary) == README
     assert maker.results(summary) in README
     summary["paired_difference"]["mean"] += 0.001
     assert maker.filled(README, summary) != README
+
+
+def test_the_page_on_mining_shows_the_grid():
+    maker = program("benchmarks/mining/table.py")
+    page, results = maker.PAGE.read_text(encoding="utf-8"), json.loads(maker.RESULTS.read_text())
+    assert maker.filled(page, results) == page
+    other = copy.deepcopy(results)
+    other["rows"][-1]["against_random"][0] += 0.001
+    assert maker.filled(page, other) != page
+
+
+def test_the_page_on_systems_shows_the_tiny_recipes():
+    maker = program("benchmarks/recipes/run.py")
+    page, rows = maker.PAGE.read_text(encoding="utf-8"), maker.read_rows()
+    assert maker.filled(page, rows) == page
+    assert maker.filled(page, rows[1:]) != page
+
+
+def test_a_page_without_a_place_is_refused():
+    maker = program("benchmarks/quickstart/readme.py")
+    with pytest.raises(ValueError, match="results:start"):
+        maker.with_block("no place", "results", "table")
 
 
 def test_every_local_link_leads_to_a_file():

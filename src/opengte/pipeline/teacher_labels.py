@@ -123,9 +123,13 @@ def label_similarities(encoder: TextEncoder) -> Callable[[Sequence[Asked]], NDAr
         queries, rows = np.unique([query for query, _ in asked], return_inverse=True)
         first = encoder.encode(queries.tolist(), kind="query")[rows.reshape(-1)]
         second = encoder.encode([text for _, text in asked], kind="document")
-        return np.asarray((first * second).sum(axis=1), dtype=np.float32)
+        return _products(first, second)
 
     return label
+
+
+def _products(first: Column, second: Column) -> Column:
+    return np.asarray((first * second).sum(axis=1), dtype=np.float32)
 
 
 def label_judgements(reranker: Reranker) -> Callable[[Sequence[Asked]], NDArray[np.float32]]:
@@ -168,21 +172,33 @@ class TaughtScores:
 
 
 class TaughtEmbeddings:
-    """Batches -> the teacher's embeddings of both sides.
+    """Batches -> the teacher's embeddings of both sides, and its scores if they are wanted.
 
     Args:
         table: by (side, text).
+        with_scores: products of its embeddings are its scores; the table knows hard negatives
+            as documents then.
     """
 
-    def __init__(self, table: LabelTable) -> None:
+    def __init__(self, table: LabelTable, *, with_scores: bool = False) -> None:
         self._table = table
+        self._with_scores = with_scores
 
     def __call__(self, batch: Batch) -> TeacherColumns:
         """See ``Teach``."""
-        queries = bare(batch.queries, batch.query_prompt_characters)
+        queries = self._side("query", bare(batch.queries, batch.query_prompt_characters))
         positives = bare(batch.positives, batch.document_prompt_characters)
+        documents = self._side("document", positives)
+        if not self._with_scores:
+            return TeacherColumns(queries=queries, documents=documents)
+        negatives = bare_negatives(batch)
+        texts = [text for of_row in negatives for text in of_row]
+        anchors = np.repeat(queries, [len(of_row) for of_row in negatives], axis=0)
         return TeacherColumns(
-            queries=self._side("query", queries), documents=self._side("document", positives)
+            scores=_products(queries, documents),
+            negative_scores=_products(anchors, self._side("document", texts)) if texts else None,
+            queries=queries,
+            documents=documents,
         )
 
     def _side(self, side: str, texts: Sequence[str]) -> Column:

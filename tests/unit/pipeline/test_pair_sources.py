@@ -18,7 +18,15 @@ from opengte.pipeline.labelled import LabelledBatches, LabelledRows, read_labell
 from opengte.pipeline.pair_sources import count_rows, load_pairs, open_sources
 from opengte.pipeline.runner import StageContext
 from opengte.pipeline.stage_configs import BackboneConfig, ContrastiveStage
-from opengte.pipeline.teacher_labels import LabelTable, TaughtScores, key_of, make_labels
+from opengte.pipeline.teacher_labels import (
+    LabelTable,
+    TaughtEmbeddings,
+    TaughtScores,
+    key_of,
+    label_embeddings,
+    label_similarities,
+    make_labels,
+)
 from opengte.records import Batch
 from opengte.runtime.hashed import HashEncoder
 
@@ -173,3 +181,32 @@ def test_a_teacher_is_asked_once_and_found_by_the_bare_texts(tmp_path):
     with pytest.raises(DataError, match="the teacher has no label for 'other'"):
         LabelTable(tmp_path / "labels").find([("q1", "other")])
     assert key_of(("a", "b")) != key_of(("ab", ""))
+
+
+def test_a_teacher_of_embeddings_scores_as_one_that_is_asked_for_scores(tmp_path):
+    encoder = HashEncoder(dimensions=16)
+    batch = Batch(
+        step=0,
+        source="s",
+        queries=["what is red", "what is blue", "what is green"],
+        positives=["a red thing", "the blue sky", "grass"],
+        negatives=[("a green thing", "the sky"), (), ("a red thing",)],
+        row_ids=np.arange(3),
+        row_sources=["s"] * 3,
+    )
+    rows = list(zip(batch.queries, batch.positives, batch.negatives, strict=True))
+    texts = [("query", query) for query, _, _ in rows]
+    texts += [("document", text) for _, positive, more in rows for text in (positive, *more)]
+    pairs = [(query, text) for query, positive, more in rows for text in (positive, *more)]
+
+    def table(name, asked, label):
+        asked = list(dict.fromkeys(asked))
+        return make_labels(iter(asked), label(encoder), tmp_path / name, total=len(asked))
+
+    embeddings = table("embeddings", texts, label_embeddings)
+    expected = TaughtScores(table("scores", pairs, label_similarities))(batch)
+    found = TaughtEmbeddings(embeddings, with_scores=True)(batch)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    np.testing.assert_allclose(found.negative_scores, expected.negative_scores, atol=1e-6)
+    np.testing.assert_array_equal(found.queries, encoder.encode(batch.queries, kind="query"))
+    assert TaughtEmbeddings(embeddings)(batch).scores is None

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from opengte.data.mixture import Mixture
 from opengte.errors import ConfigError
 from opengte.losses.config import MatryoshkaConfig, WeightedSumConfig
-from opengte.losses.distillation import EmbeddingMSEConfig
+from opengte.losses.distillation import (
+    EmbeddingMSEConfig,
+    KLDistillationConfig,
+    MarginMSEConfig,
+)
 from opengte.pipeline.learning import open_encoder, plan_training, training_facts
 from opengte.pipeline.pair_sources import load_pairs, make_sources, source_settings
 from opengte.pipeline.rankers import load_reranker, teacher_folder
@@ -94,7 +98,8 @@ def _ask(config: DistillStage, context: StageContext, pairs: Sequence[Pair]) -> 
         raise ConfigError(f"stages.{context.name}.teacher: BM25 gives nothing to learn from")
     folder = teacher_folder(config.teacher, context)
     revision = ModelFolder.read(folder).revision
-    wants_embeddings = _wants_embeddings(config.loss)
+    wants_embeddings = _asks_for(config.loss, EmbeddingMSEConfig)
+    wants_scores = _asks_for(config.loss, (KLDistillationConfig, MarginMSEConfig))
     label: Callable[[Sequence[Asked]], NDArray[np.float32]]
     dimensions = None
     if config.teacher.kind != "encoder":
@@ -111,7 +116,10 @@ def _ask(config: DistillStage, context: StageContext, pairs: Sequence[Pair]) -> 
         encoder = context.load_encoder(folder, longest)
         dimensions = encoder.space.dimensions if wants_embeddings else None
         label = label_embeddings(encoder) if wants_embeddings else label_similarities(encoder)
-    asked = list(_texts(pairs) if wants_embeddings else _scored(pairs))
+    if wants_embeddings:
+        asked = list(_texts(pairs, with_negatives=wants_scores))
+    else:
+        asked = list(_scored(pairs))
     table = make_labels(
         iter(asked),
         label,
@@ -119,13 +127,19 @@ def _ask(config: DistillStage, context: StageContext, pairs: Sequence[Pair]) -> 
         total=len(asked),
         progress=context.console.progress("asking the teacher", unit="labels"),
     )
-    teach = TaughtEmbeddings(table) if wants_embeddings else TaughtScores(table)
+    teach: Teach
+    if wants_embeddings:
+        teach = TaughtEmbeddings(table, with_scores=wants_scores)
+    else:
+        teach = TaughtScores(table)
     return Lesson(teach, revision, len(table), dimensions)
 
 
-def _texts(pairs: Sequence[Pair]) -> Iterator[Asked]:
+def _texts(pairs: Sequence[Pair], *, with_negatives: bool) -> Iterator[Asked]:
     sides = {("query", pair.query): None for pair in pairs}
     sides.update({("document", pair.positive): None for pair in pairs})
+    if with_negatives:
+        sides.update({("document", text): None for pair in pairs for text in pair.negatives})
     yield from sides
 
 
@@ -135,12 +149,13 @@ def _scored(pairs: Sequence[Pair]) -> Iterator[Asked]:
     }
 
 
-def _wants_embeddings(loss: object) -> bool:
+def _asks_for(loss: object, kinds: type | tuple[type, ...]) -> bool:
+    """Whether the loss is of one of the kinds, or made of one."""
     if isinstance(loss, WeightedSumConfig):
-        return any(_wants_embeddings(part) for part in loss.losses)
+        return any(_asks_for(part, kinds) for part in loss.losses)
     if isinstance(loss, MatryoshkaConfig):
-        return _wants_embeddings(loss.loss)
-    return isinstance(loss, EmbeddingMSEConfig)
+        return _asks_for(loss.loss, kinds)
+    return isinstance(loss, kinds)
 
 
 def _fit_size(
