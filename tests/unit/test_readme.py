@@ -37,12 +37,27 @@ def test_its_numbers_are_those_of_the_results_file():
     assert maker.filled(README, summary) != README
 
 
-def test_the_page_on_mining_shows_the_grid():
-    maker = program("benchmarks/mining/table.py")
+def changed_mining(results: Any) -> None:
+    results["rows"][-1]["against_random"][0] += 0.001
+
+
+def changed_training(results: Any) -> None:
+    results["quality"]["ours_minus_peer"]["mean"] += 0.001
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("benchmarks/mining/table.py", changed_mining),
+        ("benchmarks/training/table.py", changed_training),
+    ],
+)
+def test_a_page_shows_the_table_of_its_results_file(path, change):
+    maker = program(path)
     page, results = maker.PAGE.read_text(encoding="utf-8"), json.loads(maker.RESULTS.read_text())
     assert maker.filled(page, results) == page
     other = copy.deepcopy(results)
-    other["rows"][-1]["against_random"][0] += 0.001
+    change(other)
     assert maker.filled(page, other) != page
 
 

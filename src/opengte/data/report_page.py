@@ -119,22 +119,23 @@ def _table(*columns: str) -> Table:
 
 
 def _mix_table(report: DataReport, *, wide: bool) -> Table:
-    columns = _COLUMNS if wide else _NARROW
-    table = _table()
-    table.add_column("source", overflow="ellipsis", no_wrap=True, ratio=1)
-    for name in columns[1:]:
-        table.add_column(name.removesuffix(" positive"), justify="right", no_wrap=True)
+    names = (_COLUMNS if wide else _NARROW)[1:]
     lengths = list(report.sources[0].truncated)
-    for length in lengths if wide else lengths[-1:]:
-        table.add_column(f"> {length}", justify="right", no_wrap=True)
+    headers = [name.removesuffix(" positive") for name in names]
+    headers += [f"> {length}" for length in (lengths if wide else lengths[-1:])]
+    rows = []
     for row in _by_share(report):
-        cells = _cells(row)
-        shares = list(row.truncated.values())
-        table.add_row(
-            Text(row.name),
-            *(cells[name] for name in columns[1:]),
-            *(f"{share:.0%}" for share in (shares if wide else shares[-1:])),
-        )
+        cells, shares = _cells(row), list(row.truncated.values())
+        cut = [f"{share:.0%}" for share in (shares if wide else shares[-1:])]
+        rows.append([row.name, *(cells[name] for name in names), *cut])
+    table = _table()
+    table.add_column("source", overflow="ellipsis", no_wrap=True, ratio=1, min_width=12)
+    for place, header in enumerate(headers, start=1):
+        # Numbers are never cut: where the terminal is narrow, the names of sources are.
+        width = max(len(header), *(len(row[place]) for row in rows))
+        table.add_column(header, justify="right", no_wrap=True, min_width=width)
+    for name, *numbers in rows:
+        table.add_row(Text(name), *numbers)
     return table
 
 

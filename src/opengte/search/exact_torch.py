@@ -32,7 +32,8 @@ PairScores = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32
 _ROWS = 4096
 _GROUPS = 64
 _QUERIES = 1024
-_CHUNK = 8192  # queries whose survivors are held at once
+# Queries whose survivors are held at once: half a gigabyte with all temporaries.
+_CHUNK = 4096
 _RESIDUE_ROWS = 512  # few enough to stay in the cache
 _SMALL = 16_384  # rows below which the plain index is as fast
 
