@@ -71,8 +71,8 @@ def _quality(found: Mapping[str, Any]) -> str:
 
     return (
         f"Held-out nDCG@10 after {found['examples']:,} examples, {found['seeds']} paired seeds: "
-        f"ours minus sentence-transformers' {difference('ours_minus_peer')}, our bfloat16 minus our "
-        f"float32 {difference('bfloat16_minus_float32')}.\n"
+        f"ours minus sentence-transformers' {difference('ours_minus_peer')}; "
+        f"bfloat16 minus float32, both ours, {difference('bfloat16_minus_float32')}.\n"
     )
 
 
