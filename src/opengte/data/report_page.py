@@ -110,6 +110,12 @@ def _cells(row: SourceReport) -> dict[str, str]:
     return dict(zip(_COLUMNS, cells, strict=True))
 
 
+def _columns(report: DataReport) -> list[str]:
+    """All columns but that of near duplicates, where nobody asked for these."""
+    counted = any(row.near_duplicates is not None for row in report.sources)
+    return [name for name in _COLUMNS if name != "near" or counted]
+
+
 def _by_share(report: DataReport) -> list[SourceReport]:
     return sorted(report.sources, key=lambda row: -row.share)
 
@@ -119,7 +125,7 @@ def _table(*columns: str) -> Table:
 
 
 def _mix_table(report: DataReport, *, wide: bool) -> Table:
-    names = (_COLUMNS if wide else _NARROW)[1:]
+    names = (_columns(report) if wide else _NARROW)[1:]
     lengths = list(report.sources[0].truncated)
     headers = [name.removesuffix(" positive") for name in names]
     headers += [f"> {length}" for length in (lengths if wide else lengths[-1:])]
@@ -173,13 +179,15 @@ def _row(cells: Iterable[str], tag: str = "td") -> str:
 
 def _mix_html(report: DataReport) -> str:
     widest = max(row.share for row in report.sources)
+    columns = _columns(report)
     rows = []
     for row in _by_share(report):
-        cells = [html.escape(cell) for cell in _cells(row).values()]
+        cells = {name: html.escape(cell) for name, cell in _cells(row).items()}
         width = round(8 * row.share / widest, 2) if widest else 0
-        cells[3] = f'<span class="bar" style="width:{width}rem"></span> {cells[3]}'
-        rows.append(_row(cells))
-    return f"<table>{_row(_COLUMNS, 'th')}{''.join(rows)}</table>"
+        bar = f'<span class="bar" style="width:{width}rem"></span>'
+        cells["share"] = f"{bar} {cells['share']}"
+        rows.append(_row(cells[name] for name in columns))
+    return f"<table>{_row(columns, 'th')}{''.join(rows)}</table>"
 
 
 def _truncation_html(report: DataReport) -> str:
