@@ -114,7 +114,7 @@ def command(
         assert benchmark is not None
         assert out is not None
         results = fetch_and_measure(encoder, benchmark, manifest, out / "mteb")
-    unknown = () if manifest is None else tuple(sorted(manifest.unknown_starts))
+    unknown = () if manifest is None else manifest.unknown
     for line in summary_lines(results, benchmark=benchmark or "", unknown_starts=unknown):
         click.echo(line)
     run = EvaluationRun(

@@ -44,12 +44,15 @@ class TrainingManifest:
         pairs: uint64, sorted: numbers of all (query, positive) pairs.
         unknown_starts: models that training began from and that say nothing of what they had
             learned before; whatever is not found here, they may have seen.
+        unnumbered: sources of too many texts to keep a number of each; their names stand in
+            ``datasets``.
     """
 
     datasets: frozenset[str] = frozenset()
     texts: NDArray[np.uint64] = field(default_factory=_no_numbers)
     pairs: NDArray[np.uint64] = field(default_factory=_no_numbers)
     unknown_starts: frozenset[str] = frozenset()
+    unnumbered: frozenset[str] = frozenset()
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[Pair], *, datasets: Iterable[str] = ()) -> TrainingManifest:
@@ -74,6 +77,7 @@ class TrainingManifest:
             np.unique(np.concatenate([manifest.texts for manifest in manifests])),
             np.unique(np.concatenate([manifest.pairs for manifest in manifests])),
             frozenset().union(*(manifest.unknown_starts for manifest in manifests)),
+            frozenset().union(*(manifest.unnumbered for manifest in manifests)),
         )
 
     @classmethod
@@ -90,6 +94,11 @@ class TrainingManifest:
         return cls(unknown_starts=frozenset({known_as}))
 
     @property
+    def unknown(self) -> tuple[str, ...]:
+        """Start models and sources whose texts cannot be looked for here."""
+        return tuple(sorted(self.unknown_starts | self.unnumbered))
+
+    @property
     def says_something(self) -> bool:
         """Whether any training is known, or that there was none."""
         return bool(self.datasets or len(self.texts) or not self.unknown_starts)
@@ -104,6 +113,7 @@ class TrainingManifest:
         facts = {
             "datasets": sorted(self.datasets),
             "unknown_starts": sorted(self.unknown_starts),
+            "unnumbered": sorted(self.unnumbered),
             "num_texts": len(self.texts),
             "num_pairs": len(self.pairs),
         }
@@ -123,6 +133,7 @@ class TrainingManifest:
             manifest = cls(
                 datasets=frozenset(map(str, facts["datasets"])),
                 unknown_starts=frozenset(map(str, facts.get("unknown_starts", ()))),
+                unnumbered=frozenset(map(str, facts.get("unnumbered", ()))),
             )
             arrays = {}
             for name in ("texts", "pairs"):

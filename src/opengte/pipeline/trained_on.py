@@ -1,12 +1,15 @@
 """A training stage's data and its start model -> a training manifest beside the model it made.
 
 ``gte evaluate`` reads it there and tells zero-shot scores from others. All rows that a stage could
-draw from are named, also where it stopped before it had seen each of them.
+draw from are named, also where it stopped before it had seen each of them. Of a stage with more than
+``MAX_NUMBERED`` rows the largest sources are named without their texts: memory and time of a
+manifest stay bounded, and it says what it leaves out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +21,9 @@ from opengte.pipeline.runner import StageContext, snapshot_folder
 from opengte.pipeline.stage_configs import split_snapshot
 from opengte.pipeline.stage_configs.preparing import FromPairs
 from opengte.records import Pair
+
+MAX_NUMBERED = 20_000_000
+"""Rows of one stage whose texts are numbered: half a gigabyte, and eight minutes of one core."""
 
 
 def write_manifest(
@@ -59,9 +65,11 @@ def learned_pairs(
     sources: Sequence[Source], config: FromPairs, context: StageContext
 ) -> TrainingManifest:
     """The usable rows of a mixture's sources, under the sources' names and their files'."""
-    pairs = (pair for source in sources for pair in _usable(source))
+    numbered, unnumbered = _within_limit(sources)
+    pairs = (pair for source in numbered for pair in _usable(source))
     names = [source.name for source in sources]
     learned = TrainingManifest.from_pairs(pairs, datasets=_dataset_names(names, config, context))
+    learned = replace(learned, unnumbered=unnumbered)
     renewed = (
         text
         for source in sources
@@ -73,11 +81,25 @@ def learned_pairs(
 
 def learned_texts(sources: Sequence[Source], paths: Iterable[str | None]) -> TrainingManifest:
     """The texts of sources whose other side is a number, under their names and their files'."""
-    texts = (pair.query for source in sources for pair in _usable(source))
+    numbered, unnumbered = _within_limit(sources)
+    texts = (pair.query for source in numbered for pair in _usable(source))
     names = {source.name for source in sources}
-    return TrainingManifest.from_texts(
+    learned = TrainingManifest.from_texts(
         texts, datasets=names | {dataset_name(path) for path in paths if path}
     )
+    return replace(learned, unnumbered=unnumbered)
+
+
+def _within_limit(sources: Sequence[Source]) -> tuple[list[Source], frozenset[str]]:
+    """The smallest sources that fit the limit together, and the names of the others."""
+    numbered: list[Source] = []
+    left = MAX_NUMBERED
+    for source in sorted(sources, key=lambda source: len(source.rows)):
+        left -= len(source.rows)
+        if left < 0:
+            break
+        numbered.append(source)
+    return numbered, frozenset(source.name for source in sources if source not in numbered)
 
 
 def _usable(source: Source) -> Iterator[Pair]:

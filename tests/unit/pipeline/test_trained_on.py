@@ -14,6 +14,7 @@ import yaml
 from opengte.cli.main import run
 from opengte.evaluation.training_manifest import TrainingManifest, dataset_name
 from opengte.models.weights import load_encoder, save_encoder
+from opengte.pipeline import trained_on
 from opengte.records import Pair
 
 FILES = ("training_manifest.json", "training_pairs.npy", "training_texts.npy")
@@ -143,6 +144,20 @@ def test_untrained_models_merge_to_one_that_says_nothing(tiny_model, tmp_path, c
     out = tmp_path / "merged"
     assert run(["merge", str(tiny_model), str(tiny_model), "--out", str(out)]) == 0
     assert not (out / FILES[0]).exists()
+
+
+def test_a_source_of_too_many_rows_is_named_without_its_texts(
+    monkeypatch, run_stages, world, tmp_path
+):
+    monkeypatch.setattr(trained_on, "MAX_NUMBERED", 1)
+    learn = {"kind": "contrastive", "model": "base", "mixture": {"batch_size": 8},
+             "sources": {"waves": {"path": str(world.pairs)}}, "training": TRAINING}  # fmt: skip
+    ran = run_stages(tmp_path / "run", {"learned": learn})
+    manifest = TrainingManifest.load(ran["learned"].output)
+    assert manifest.datasets == {"waves", "pairs"}
+    assert manifest.unnumbered == {"waves"}
+    assert "waves" in manifest.unknown
+    assert len(manifest.texts) == len(manifest.pairs) == 0
 
 
 @pytest.mark.parametrize(
