@@ -1,9 +1,9 @@
 """A training stage's data and its start model -> a training manifest beside the model it made.
 
 ``gte evaluate`` reads it there and tells zero-shot scores from others. All rows that a stage could
-draw from are named, also where it stopped before it had seen each of them. Of a stage with more than
-``MAX_NUMBERED`` rows the largest sources are named without their texts: memory and time of a
-manifest stay bounded, and it says what it leaves out.
+draw from are named, also where it stopped before it had seen each of them. Of a stage with more
+than ``MAX_NUMBERED`` rows the largest sources are named without their texts: memory and time of
+a manifest stay bounded, and it says what it leaves out.
 """
 
 from __future__ import annotations
