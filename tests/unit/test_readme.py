@@ -37,6 +37,13 @@ def test_its_numbers_are_those_of_the_results_file():
     assert maker.filled(README, summary) != README
 
 
+def test_its_ratios_are_those_of_the_results_files():
+    maker = program("benchmarks/headline.py")
+    assert maker.filled(README) == README
+    assert maker.filled(README.replace("| 2.1 |", "| 9.9 |")) == README
+    assert "| 2.1 |" in README
+
+
 def changed_mining(results: Any) -> None:
     results["rows"][-1]["against_random"][0] += 0.001
 
