@@ -51,7 +51,7 @@ def test_a_rank_killed_under_torchrun_restarts_and_finishes(tmp_path: Path) -> N
         victim = next(folder.glob("started-1-*"))
         os.kill(int(victim.name.rsplit("-", 1)[1]), signal.SIGKILL)
         assert process.wait(timeout=PATIENCE) == 0
-    assert len(list(folder.glob("started-0-*"))) == 2, "it was done before the kill"
+    assert len(list(folder.glob("started-0-*"))) >= 2, "it was done before the kill"
     ours, theirs = (load_file(f / "weights.safetensors") for f in (folder, calm))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert losses(folder) == losses(calm)
