@@ -1,6 +1,6 @@
 """A teacher and pairs -> its scores or embeddings, computed once, kept, found again by text.
 
-Labels are made block by block, each a file of its own, so that a run that was killed goes on; they
+Labels are made block by block, in files of their own, so that a run that was killed goes on; they
 are then read through sorted keys, and batches ask for them by text. Axes: N labels, E the
 teacher's embedding size.
 """
@@ -28,18 +28,22 @@ Asked = tuple[str, ...]
 
 
 class LabelTable:
-    """Values by key.
+    """Values by key; keys are held in memory, values stay in their files.
 
     Args:
         folder: the blocks.
     """
 
     def __init__(self, folder: Path) -> None:
-        parts = [_read(file) for file in sorted(folder.glob("block-*.npz"))]
-        keys = np.concatenate([keys for keys, _ in parts])
-        order = np.argsort(keys, kind="stable")
-        self._keys = keys[order]
-        self._values = np.concatenate([values for _, values in parts])[order]
+        files = sorted(folder.glob("keys-*.npy"))
+        blocks = [np.load(file, allow_pickle=False) for file in files]
+        keys = np.concatenate(blocks)
+        self._rows = np.argsort(keys, kind="stable")
+        self._keys = keys[self._rows]
+        self._values = [
+            np.load(_values_of(file), mmap_mode="r", allow_pickle=False) for file in files
+        ]
+        self._starts = np.cumsum([0, *map(len, blocks)])
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -58,7 +62,12 @@ class LabelTable:
                 f"the teacher has no label for {asked[int(missing[0])][-1][:60]!r}; its labels "
                 "were made from other pairs"
             )
-        found: NDArray[np.float32] = self._values[places]
+        rows = self._rows[places]
+        blocks = np.searchsorted(self._starts, rows, side="right") - 1
+        found = np.empty((len(rows), *self._values[0].shape[1:]), dtype=np.float32)
+        for block in np.unique(blocks).tolist():
+            here = blocks == block
+            found[here] = self._values[block][rows[here] - self._starts[block]]
         return found
 
 
@@ -75,20 +84,20 @@ def make_labels(
     Args:
         asked: the same, in the same order, in every run of one folder.
         label: some of them -> their values.
-        folder: the blocks; a damaged one is made anew.
+        folder: the blocks, two files each.
         total: how many are asked, for progress.
         progress: told how many are labelled.
     """
     done = number = 0
     while block := list(islice(asked, BLOCK)):
-        file = folder / f"block-{number:06d}.npz"
+        file = folder / f"keys-{number:06d}.npy"
         if not file.is_file():
+            with atomic_file(_values_of(file)) as stream:
+                np.save(stream, label(block).astype(np.float32), allow_pickle=False)
+            # Last: a block whose keys stand is whole.
             with atomic_file(file) as stream:
-                np.savez(
-                    stream,
-                    keys=np.array([key_of(one) for one in block], dtype=np.uint64),
-                    values=label(block).astype(np.float32),
-                )
+                keys = np.array([key_of(one) for one in block], dtype=np.uint64)
+                np.save(stream, keys, allow_pickle=False)
         done, number = done + len(block), number + 1
         if progress is not None:
             progress(done, total)
@@ -222,6 +231,5 @@ def bare_negatives(batch: Batch) -> list[list[str]]:
     ]
 
 
-def _read(file: Path) -> tuple[Keys, NDArray[np.float32]]:
-    with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return arrays["keys"], arrays["values"]
+def _values_of(keys: Path) -> Path:
+    return keys.with_name(keys.name.replace("keys-", "values-"))

@@ -12,6 +12,7 @@ import pytest
 from opengte.atomic import write_text
 from opengte.data.build import build_store
 from opengte.errors import ConfigError, DataError
+from opengte.pipeline import teacher_labels
 from opengte.pipeline.console import Console
 from opengte.pipeline.files import file_marks, find_data
 from opengte.pipeline.labelled import LabelledBatches, LabelledRows, read_labelled
@@ -181,6 +182,25 @@ def test_a_teacher_is_asked_once_and_found_by_the_bare_texts(tmp_path):
     with pytest.raises(DataError, match="the teacher has no label for 'other'"):
         LabelTable(tmp_path / "labels").find([("q1", "other")])
     assert key_of(("a", "b")) != key_of(("ab", ""))
+
+
+def test_labels_of_many_blocks_are_found_in_any_order_and_a_cut_block_is_made_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(teacher_labels, "BLOCK", 4)
+    asked = [("q", f"d{n}") for n in range(11)]
+    calls = []
+
+    def label(block):
+        calls.append(len(block))
+        return np.array([[int(text[1:]), 0] for _, text in block], dtype=np.float32)
+
+    make_labels(iter(asked), label, tmp_path, total=11)
+    (tmp_path / "keys-000001.npy").unlink()  # killed between a block's two files
+    table = make_labels(iter(asked), label, tmp_path, total=11)
+    assert calls == [4, 4, 3, 4]
+    order = [9, 0, 4, 10, 3, 4]
+    assert table.find([asked[n] for n in order])[:, 0].tolist() == order
 
 
 def test_a_teacher_of_embeddings_scores_as_one_that_is_asked_for_scores(tmp_path):
