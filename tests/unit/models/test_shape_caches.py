@@ -17,15 +17,16 @@ if sys.argv[1] == "bounded":
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 weight = torch.randn(1536, 384).bfloat16()
+torch.nn.functional.linear(torch.randn(499, 384).bfloat16(), weight)  # loads what it needs
 before = resident()
-for rows in range(500, 700):
+for rows in range(500, 900):
     torch.nn.functional.linear(torch.randn(rows, 384).bfloat16(), weight)
 print(resident() - before)
 """
 
 
 def growth(mode: str) -> float:
-    """MiB that 200 products of as many shapes leave behind."""
+    """MiB that 400 products of as many shapes leave behind."""
     unset = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
     environment = {k: v for k, v in os.environ.items() if k not in unset}
     command = [sys.executable, "-c", PROGRAM, mode]
@@ -38,7 +39,7 @@ def growth(mode: str) -> float:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_many_shapes_leave_little_behind_and_more_without_the_bound() -> None:
     bounded, unbounded = growth("bounded"), growth("unbounded")
-    assert bounded < 250
+    assert bounded < 300
     if unbounded < 300:
         pytest.skip(f"these products keep {unbounded:.0f} MiB here: there is nothing to bound")
-    assert unbounded > 2 * bounded
+    assert unbounded > 1.5 * bounded
