@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from opengte.cli.data_filters import ChosenFilters, filter_options, tell_filtered
 from opengte.cli.data_report import report
-from opengte.cli.options import json_option
+from opengte.cli.options import json_option, write_numbers
 
 if TYPE_CHECKING:
     from opengte.data.build import BuildResult
@@ -133,7 +132,7 @@ def filter_command(
         progress=Console(quiet=quiet).progress("filtering", unit="pairs"),
     )
     tell_filtered(report)
-    _write(json_file, report.summary())
+    write_numbers(json_file, report.summary())
 
 
 @command.command("append")
@@ -193,7 +192,7 @@ def stats(store: Path, json_file: Path | None) -> None:
     for name, row in found["sources"].items():
         click.echo(f"{row['num_pairs']:>12,}  {name}")
     click.echo(f"{found['num_pairs']:>12,}  pairs of {len(found['sources'])} sources")
-    _write(json_file, found)
+    write_numbers(json_file, found)
 
 
 @command.command("verify")
@@ -230,11 +229,4 @@ def _tell(result: BuildResult, json_file: Path | None, **more: Any) -> None:
         click.echo(f"skipped rows are kept in {result.quarantine}", err=True)
     from opengte.data.store import PairStore
 
-    _write(json_file, {**PairStore(result.store).stats(), **more})
-
-
-def _write(json_file: Path | None, found: dict[str, Any]) -> None:
-    from opengte.atomic import write_json
-
-    if json_file is not None:
-        write_json(json_file, json.loads(json.dumps(found)))
+    write_numbers(json_file, {**PairStore(result.store).stats(), **more})

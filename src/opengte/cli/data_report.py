@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from opengte.cli.options import json_option
+from opengte.cli.options import json_option, write_numbers
 
 
 @click.command("report")
@@ -61,7 +60,6 @@ def report(
     **mixture: Any,
 ) -> None:
     """What training on STORE would mean: its mixture, its faults, what leaked into it."""
-    from opengte.atomic import write_json
     from opengte.data.evaluation_sets import read_evaluation_set
     from opengte.data.mixture import MixtureConfig
     from opengte.data.report import make_report
@@ -82,8 +80,7 @@ def report(
     if page is not None:
         write_page(found, page)
         click.echo(f"the whole report: {page}")
-    if json_file is not None:
-        write_json(json_file, json.loads(json.dumps(found.to_json())))
+    write_numbers(json_file, found.to_json())
 
 
 def _token_counter(folder: Path) -> Any:

@@ -23,9 +23,7 @@ def command(model: str, target: str, out: Path, max_tokens: int | None) -> None:
     prepare_process()
     encoder = load_encoder(find_model(model), max_tokens=max_tokens, dtype="float32")
     parity = export_onnx(encoder, out)
-    learned = TrainingManifest.of_model(find_model(model), name=model)
-    if learned.says_something:
-        learned.save(out)
+    TrainingManifest.of_model(find_model(model), name=model).save_if_known(out)
     click.echo(
         f"{out}: {target}, largest difference {parity.max_abs_difference:.1e}, least cosine "
         f"{parity.min_cosine:.7f} on {parity.num_texts} texts"

@@ -35,8 +35,7 @@ def command(models: tuple[str, ...], weights: tuple[float, ...], out: Path) -> N
     encoders = [load_encoder(find_model(name)) for name in models]
     save_encoder(merge_linear(encoders, [share / sum(shares) for share in shares]), out)
     learned = [TrainingManifest.of_model(find_model(name), name=name) for name in models]
-    if (whole := TrainingManifest.union(learned)).says_something:
-        whole.save(out)
+    TrainingManifest.union(learned).save_if_known(out)
     click.echo(
         f"{out}: "
         + " + ".join(f"{s / sum(shares):.3g} {m}" for s, m in zip(shares, models, strict=True))

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opengte.cli.options import backend_option, json_option, max_tokens_option, open_model
+from opengte.cli.options import (
+    backend_option,
+    json_option,
+    max_tokens_option,
+    open_model,
+    write_numbers,
+)
 
 if TYPE_CHECKING:
     from opengte.mining.cores import MiningInputs
@@ -100,7 +106,6 @@ def command(
 
     A run that was stopped goes on; started several times on one --out, the runs share the work.
     """
-    from opengte.atomic import write_json
     from opengte.mining.cores import mine_on_cores
 
     if bm25_weight and model is None:
@@ -112,8 +117,7 @@ def command(
     result = mine_on_cores(inputs, folder=out, num_processes=processes)
     for line in result.report.lines():
         click.echo(line)
-    if json_file is not None:
-        write_json(json_file, result.report.as_json())
+    write_numbers(json_file, result.report.as_json())
     click.echo(f"{result.path}")
 
 

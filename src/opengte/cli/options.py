@@ -29,6 +29,14 @@ backend_option = click.option(
 )
 
 
+def write_numbers(json_file: Path | None, content: Any) -> None:
+    """What ``--json`` asks for; nothing without it."""
+    from opengte.atomic import write_json
+
+    if json_file is not None:
+        write_json(json_file, content)
+
+
 def max_tokens_option(command: Command) -> Command:
     """``--max-tokens``: inputs shorter than the model's own limit."""
     return click.option(

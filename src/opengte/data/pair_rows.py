@@ -8,7 +8,7 @@ Axes: N rows, K rows asked for.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,18 +221,13 @@ class PairRows:
         return _Place(len(rows), [(i, within[span], order[span]) for i, span in spans])
 
     def _origins(self, place: _Place) -> list[str]:
-        origins = np.empty(place.num_rows, np.object_)
-        for shard, within, places in place.parts:
-            batch = self._batches[shard]
-            if "line" in batch.schema.names:
-                file = (batch.schema.metadata or {}).get(ORIGIN_FILE, b"").decode()
-                lines = batch.column("line").take(pa.array(within)).to_pylist()
-                origins[places] = [f"{file}:{line}" for line in lines]
-            elif "origin" in batch.schema.names:
-                origins[places] = batch.column("origin").take(pa.array(within)).to_pylist()
-            else:
-                origins[places] = ""
-        return list(origins)
+        def read(batch: pa.RecordBatch, within: NDArray[np.int64]) -> list[str]:
+            if "line" not in batch.schema.names:
+                return _values(batch, "origin", within, "")
+            file = (batch.schema.metadata or {}).get(ORIGIN_FILE, b"").decode()
+            return [f"{file}:{line}" for line in _values(batch, "line", within, None)]
+
+        return self._scattered(place, read)
 
     def _shards_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         shard = self._marks[rows >> self._shift]
@@ -250,13 +245,15 @@ class PairRows:
 
     def _objects(self, column: str, place: _Place, missing: Any) -> list[Any]:
         """A column of texts, lists or optional numbers as Python values."""
+        return self._scattered(place, lambda batch, within: _values(batch, column, within, missing))
+
+    def _scattered(
+        self, place: _Place, read: Callable[[pa.RecordBatch, NDArray[np.int64]], list[Any]]
+    ) -> list[Any]:
+        """What ``read`` gives of some rows of each shard, put where it belongs."""
         found = np.empty(place.num_rows, np.object_)
         for shard, within, places in place.parts:
-            batch = self._batches[shard]
-            if column in batch.schema.names:
-                values = batch.column(column).take(pa.array(within)).to_pylist()
-            else:
-                values = [missing] * len(within)
+            values = read(self._batches[shard], within)
             if len(place.parts) == 1:
                 return values
             # Not found[places] = values: numpy would take a list of lists for a matrix.
@@ -292,6 +289,16 @@ class _Place:
 
     num_rows: int
     parts: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]
+
+
+def _values(
+    batch: pa.RecordBatch, column: str, within: NDArray[np.int64], missing: Any
+) -> list[Any]:
+    """Rows of a column as Python values; ``missing`` where the shard has no such column."""
+    if column not in batch.schema.names:
+        return [missing] * len(within)
+    values: list[Any] = batch.column(column).take(pa.array(within)).to_pylist()
+    return values
 
 
 def _own_buffers(array: pa.Array) -> Iterator[memoryview]:

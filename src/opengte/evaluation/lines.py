@@ -43,7 +43,7 @@ def summary_lines(
     if unknown_starts and any(result.mark == ZERO_SHOT for result in results):
         lines.append(
             f"zero-shot as far as is known: what {', '.join(unknown_starts)} had been trained on "
-            "before stands in no manifest"
+            "before, or holds, stands in no manifest"
         )
     if benchmark:
         lines += _benchmark_lines(dense, benchmark)

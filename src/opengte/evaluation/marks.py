@@ -22,9 +22,7 @@ from opengte.evaluation.tasks import (
     SummarisationTask,
     Task,
 )
-from opengte.evaluation.training_manifest import TrainingManifest, plain_text, text_number
-
-__all__ = ["IN_DOMAIN", "LEAKED", "ZERO_SHOT", "TrainingManifest", "mark_task", "text_number"]
+from opengte.evaluation.training_manifest import TrainingManifest, plain_text
 
 ZERO_SHOT, IN_DOMAIN, LEAKED = "zero-shot", "in-domain train", "leaked"
 

@@ -141,8 +141,8 @@ class EvaluationRun:
         seed: of the training, where the model is one of several seeds.
         benchmark: the version of a benchmark that was run; empty for single tasks.
         path: where it was read.
-        unknown_starts: models it was trained on from whose own training data nobody knows, so that
-            ``zero-shot`` speaks of the training since.
+        unknown_starts: models it was trained on from whose own training data nobody knows, and
+            sources of too many texts to look through: ``zero-shot`` speaks of all others.
     """
 
     model: str

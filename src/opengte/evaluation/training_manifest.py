@@ -119,6 +119,11 @@ class TrainingManifest:
         }
         write_json(folder / TRAINING_MANIFEST, facts)
 
+    def save_if_known(self, folder: str | Path) -> None:
+        """Write it, unless it would only say that nothing is known."""
+        if self.says_something:
+            self.save(folder)
+
     @classmethod
     def load(cls, folder: str | Path) -> TrainingManifest:
         """Read what ``save`` wrote.

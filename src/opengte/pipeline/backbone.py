@@ -63,8 +63,7 @@ def prepare_backbone(
     before = TrainingManifest()
     if found is not None:
         before = TrainingManifest.of_model(found, name=config.model)
-    if before.says_something:
-        before.save(target)
+    before.save_if_known(target)
     return target
 
 

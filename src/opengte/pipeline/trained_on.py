@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -50,9 +51,8 @@ def carry_manifests(models: Iterable[str], context: StageContext) -> None:
 
     Nothing is written where none of them knows.
     """
-    whole = TrainingManifest.union([learned_before(model, context) for model in models])
-    if whole.says_something:
-        whole.save(context.output)
+    learned = [learned_before(model, context) for model in models]
+    TrainingManifest.union(learned).save_if_known(context.output)
 
 
 def learned_before(model: str, context: StageContext) -> TrainingManifest:
@@ -92,14 +92,10 @@ def learned_texts(sources: Sequence[Source], paths: Iterable[str | None]) -> Tra
 
 def _within_limit(sources: Sequence[Source]) -> tuple[list[Source], frozenset[str]]:
     """The smallest sources that fit the limit together, and the names of the others."""
-    numbered: list[Source] = []
-    left = MAX_NUMBERED
-    for source in sorted(sources, key=lambda source: len(source.rows)):
-        left -= len(source.rows)
-        if left < 0:
-            break
-        numbered.append(source)
-    return numbered, frozenset(source.name for source in sources if source not in numbered)
+    ordered = sorted(sources, key=lambda source: len(source.rows))
+    totals = accumulate(len(source.rows) for source in ordered)
+    fitting = sum(total <= MAX_NUMBERED for total in totals)
+    return ordered[:fitting], frozenset(source.name for source in ordered[fitting:])
 
 
 def _usable(source: Source) -> Iterator[Pair]:

@@ -12,7 +12,7 @@ from opengte.errors import ConfigError, DataError
 from opengte.evaluation import evaluate
 from opengte.evaluation.comparison import compare_systems
 from opengte.evaluation.leaderboard import build_leaderboard, leaderboard_json, leaderboard_lines
-from opengte.evaluation.marks import TrainingManifest, mark_task
+from opengte.evaluation.marks import mark_task
 from opengte.evaluation.published_scores import (
     benchmark_tasks,
     compare_with_published,
@@ -28,6 +28,7 @@ from opengte.evaluation.results import (
     write_results,
 )
 from opengte.evaluation.tasks import ClassificationTask, RetrievalTask, StsTask
+from opengte.evaluation.training_manifest import TrainingManifest
 from opengte.metrics.correlation import spearman
 from opengte.records import Document, Pair, Query
 from opengte.runtime.hashed import HashEncoder
